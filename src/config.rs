@@ -1,0 +1,238 @@
+//! What the process does, checked and immutable: the meaning of flags, environment and file.
+
+use crate::dialect::Dialect;
+use crate::dialect::quirks::Quirks;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a worker needs to know. Shared by all, never changed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Number of workers, each with its own thread, listeners and pool.
+    pub workers: usize,
+    /// The upstreams.
+    pub providers: Vec<Provider>,
+    /// Which model goes where; the first that matches.
+    pub routes: Vec<Route>,
+    /// Keys that clients must show; empty = anybody who passes the `Host` check.
+    pub client_keys: Vec<ClientKey>,
+    /// Host names (no port) that a request's `Host` may carry when there are no client keys, next
+    /// to loopback names and the listen addresses.
+    pub hosts: Vec<String>,
+    /// Origins that a browser may send, exactly (`https://app.example`).
+    pub origins: Vec<String>,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Patience.
+    pub timeouts: Timeouts,
+    /// Refuse with a 400 what would be dropped with a note.
+    pub strict: bool,
+    /// Retry once on a fresh connection when a reused one died before its first reply byte.
+    pub retry_stale: bool,
+    /// `GET /shutdown` from loopback ends the process.
+    pub http_shutdown: bool,
+    /// Where to write `{"port":N,"pid":N}` once listening.
+    pub server_info: Option<PathBuf>,
+}
+
+/// One upstream.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The wire API that it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// Where.
+    pub url: Url,
+    /// What proves that we may.
+    pub credential: Credential,
+    /// Headers sent with every request, checked: legal names and values.
+    pub headers: Vec<(String, String)>,
+    /// Certificates trusted next to the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    /// Its habits.
+    pub quirks: Quirks,
+    /// The models it is known to have, listed by `GET /models`.
+    pub models: Vec<Model>,
+}
+
+/// A model as `GET /models` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// The name that clients use.
+    pub id: String,
+    /// Tokens that fit, for the Codex catalog.
+    pub context_window: u64,
+    /// Takes images.
+    pub images: bool,
+    /// Reasons, and takes an effort.
+    pub reasoning: bool,
+    /// Offer `apply_patch` as a freeform tool in the Codex catalog.
+    pub apply_patch: bool,
+}
+
+/// An upstream URL, parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Url {
+    /// `https`?
+    pub tls: bool,
+    /// Host name or address, lower case, IPv6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The full path of the operation, with the query if there is one
+    /// (`/v1/chat/completions`).
+    pub path: String,
+}
+
+/// How requests to a provider are authorised.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Not at all.
+    None,
+    /// `Authorization: Bearer` with this secret.
+    Key(String),
+    /// The caller's own `Authorization` passes through.
+    Client,
+}
+
+impl std::fmt::Debug for Credential {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Key(_) => "Key(..)",
+            Self::Client => "Client",
+        })
+    }
+}
+
+/// A key that a client may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientKey {
+    /// Who it is, for logs.
+    pub name: String,
+    /// The secret.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for ClientKey {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientKey({})", self.name)
+    }
+}
+
+/// Sends the models that match a pattern to a provider.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The model name; one `*` stands for any text.
+    pub pattern: String,
+    /// Index into [`Config::providers`].
+    pub provider: usize,
+    /// The model name upstream; `None` keeps the client's.
+    pub model: Option<String>,
+}
+
+/// Sizes and counts. Every one is a key of `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request and reply heads, whole.
+    pub head_bytes_max: usize,
+    /// The request line.
+    pub request_line_bytes_max: usize,
+    /// Header fields of a head.
+    pub headers_max: usize,
+    /// A request body, decoded.
+    pub body_bytes_max: usize,
+    /// Chunk extensions and trailers of one body, together.
+    pub chunk_overhead_bytes_max: usize,
+    /// One event of a stream, or a whole reply document.
+    pub frame_bytes_max: usize,
+    /// Reading from the upstream stops above this many bytes that the client has not taken.
+    pub pending_high_bytes: usize,
+    /// And goes on below this many.
+    pub pending_low_bytes: usize,
+    /// Informational (1xx) replies before the final one.
+    pub informational_max: u32,
+    /// Idle upstream connections kept for each provider and worker.
+    pub pool_idle_max: usize,
+    /// Requests on one upstream connection.
+    pub pool_uses_max: u32,
+    /// Upstream connects under way at once in each worker.
+    pub connecting_max: usize,
+    /// Client connections of one worker.
+    pub clients_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 64 << 10,
+            request_line_bytes_max: 8 << 10,
+            headers_max: 100,
+            body_bytes_max: 64 << 20,
+            chunk_overhead_bytes_max: 16 << 10,
+            frame_bytes_max: 16 << 20,
+            pending_high_bytes: 64 << 10,
+            pending_low_bytes: 16 << 10,
+            informational_max: 16,
+            pool_idle_max: 64,
+            pool_uses_max: 1000,
+            connecting_max: 256,
+            clients_max: 100_000,
+        }
+    }
+}
+
+/// Patience. Every one is a key of `[timeouts]`, in milliseconds there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request head to its end.
+    pub client_head: Duration,
+    /// A kept-alive connection without a request.
+    pub client_idle: Duration,
+    /// A request body, whole; a second more for every 64 KiB of it.
+    pub client_body: Duration,
+    /// The client takes no byte of what is ready for it.
+    pub client_write: Duration,
+    /// TCP connect to the upstream.
+    pub connect: Duration,
+    /// TLS handshake with the upstream.
+    pub tls: Duration,
+    /// The upstream takes no byte of the request.
+    pub upstream_write: Duration,
+    /// From the request's last byte to the reply head's last.
+    pub upstream_head: Duration,
+    /// Between two reads of a reply body.
+    pub upstream_idle: Duration,
+    /// A pooled connection without use.
+    pub pool_idle: Duration,
+    /// Upstream silence after which the client gets a keep-alive.
+    pub keep_alive: Duration,
+    /// From a shutdown signal to the end, however many streams run.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            client_head: seconds(10),
+            client_idle: seconds(75),
+            client_body: seconds(60),
+            client_write: seconds(60),
+            connect: seconds(5),
+            tls: seconds(5),
+            upstream_write: seconds(60),
+            upstream_head: seconds(600),
+            upstream_idle: seconds(300),
+            pool_idle: seconds(30),
+            keep_alive: seconds(15),
+            drain: seconds(30),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Ring 1: structure to meaning and back. A dialect is one wire API in both directions; the table
+//! [`DIALECTS`] is the only place that lists them.
+
+pub mod chat;
+pub mod event;
+pub mod fold;
+pub mod ids;
+pub mod lanes;
+pub mod quirks;
+pub mod request;
+pub mod responses;
+pub mod tools;
+
+use crate::fault::Failure;
+use crate::wire::json::Bad;
+use crate::wire::sse::Frame;
+use event::{Event, Sink};
+use fold::Answer;
+use ids::Ids;
+use quirks::Quirks;
+use request::Request;
+use tools::ToolTable;
+
+/// Every dialect.
+pub static DIALECTS: &[&dyn Dialect] = &[&chat::Chat, &responses::Responses];
+
+/// Finds a dialect by its [`Dialect::name`].
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
+}
+
+/// Finds the dialect that a client speaks by posting to `path` (no query, `/v1` already taken off,
+/// no trailing slash: `/responses`).
+#[must_use]
+pub fn by_path(path: &str) -> Option<&'static dyn Dialect> {
+    DIALECTS.iter().copied().find(|dialect| dialect.path() == path)
+}
+
+/// One wire API, both directions.
+///
+/// All methods are pure: the same arguments give the same bytes.
+pub trait Dialect: Sync + std::fmt::Debug {
+    /// The name used in configuration, logs and metrics (`chat`).
+    fn name(&self) -> &'static str;
+
+    /// The path of its operation below an API's base URL (`/chat/completions`).
+    fn path(&self) -> &'static str;
+
+    /// Reads a client's request.
+    ///
+    /// # Errors
+    /// A failure of the client's (400 ...) that names the parameter.
+    fn decode_request<'a>(&self, body: &'a str) -> Result<Request<'a>, Failure>;
+
+    /// Appends the upstream's request body to `out`.
+    ///
+    /// # Errors
+    /// A failure of the client's when something that changes the meaning has no form upstream.
+    fn encode_request(
+        &self,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Sent, Failure>;
+
+    /// A decoder for the reply to a request that [`Dialect::encode_request`] wrote.
+    fn decoder(&self, sent: Sent, quirks: &Quirks) -> Box<dyn Decode>;
+
+    /// An encoder for the reply to `request`.
+    fn encoder(&self, request: &Request<'_>, reply: Reply) -> Box<dyn Encode>;
+
+    /// Reads an upstream's error reply, whatever its body is. `fault` and `status` follow the HTTP
+    /// status, refined by what the body says; the message is cut to a few hundred characters and
+    /// never holds HTML.
+    fn decode_fault(&self, status: u16, body: &[u8]) -> Failure;
+
+    /// Appends the error envelope that tells a client of `failure`.
+    fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>);
+}
+
+/// Where a request goes: the upstream's model name and habits.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'t> {
+    /// The model as the upstream names it.
+    pub model: &'t str,
+    /// What the upstream can and cannot do.
+    pub quirks: &'t Quirks,
+    /// The provider's name in the configuration: marks the opaque state that it may see again.
+    pub provider: &'t str,
+    /// Refuse with a 400 what would be dropped with a note.
+    pub strict: bool,
+    /// Ask the upstream for a stream. May differ from what the client asked for.
+    pub stream: bool,
+}
+
+/// What has to be remembered of a sent request to understand its reply.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// How the tools were named upstream.
+    pub tools: ToolTable,
+    /// The provider's name, for opaque state.
+    pub provider: String,
+    /// Names of what was dropped on the way and matters (`x-patchbay-dropped`).
+    pub dropped: Vec<String>,
+}
+
+/// What an encoder needs besides the request.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Makes the ids of the answer.
+    pub ids: Ids,
+    /// Unix time in seconds at which the answer began.
+    pub created_at: u64,
+    /// The client is the Codex CLI: the deviations that it needs.
+    pub codex: bool,
+    /// Write `data: [DONE]` behind a Responses stream too.
+    pub done_marker: bool,
+}
+
+/// Reads one reply: a stream frame by frame, or a whole document.
+pub trait Decode: Send {
+    /// Takes one frame. A frame that is not understood is skipped; a frame that ends the stream
+    /// in failure is an [`Event::Fail`].
+    ///
+    /// # Errors
+    /// The frame is not JSON in UTF-8. The caller goes on, and fails only if nothing better follows.
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut Sink<'_>) -> Result<(), Bad>;
+
+    /// Takes a whole document (a reply that is not a stream) and pushes the events of a stream,
+    /// from `Start` to `Stop` or `Fail`.
+    ///
+    /// # Errors
+    /// The document is not JSON in UTF-8.
+    fn document(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Bad>;
+
+    /// The stream's bytes ended: closes what is open and pushes `Stop`, or `Fail` when the stream
+    /// broke off before its terminal event. Does nothing when the terminal event was pushed.
+    fn finish(&mut self, sink: &mut Sink<'_>);
+
+    /// True once `Stop` or `Fail` was pushed and nothing more will be.
+    fn is_done(&self) -> bool;
+}
+
+/// Writes one answer for a client. Cannot fail. `now_s` is Unix time in seconds.
+pub trait Encode: Send {
+    /// Appends what `event` is in the client's stream: zero or more whole SSE frames.
+    fn event(&mut self, event: Event<'_>, now_s: u64, out: &mut Vec<u8>);
+
+    /// Appends a whole answer as one document.
+    fn answer(&mut self, answer: &Answer, now_s: u64, out: &mut Vec<u8>);
+
+    /// Appends something that a client's idle timer counts and its application ignores.
+    fn keep_alive(&mut self, out: &mut Vec<u8>);
+}

@@ -1,0 +1,3 @@
+//! Ring 3: what an exchange is. Generic over [`net::Net`], takes `now`.
+
+pub mod net;

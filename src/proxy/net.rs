@@ -1,0 +1,83 @@
+//! The only seam to the operating system: sockets that never block. The worker is generic over it,
+//! so the same code runs on `mio` and in the simulator.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// A socket or a listener of a [`Net`]. The generation makes a stale id of a closed socket harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    /// Slot in the `Net`'s table.
+    pub slot: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// What became possible on a socket since the last turn (edge-triggered: said once).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The socket.
+    pub socket: SocketId,
+    /// Bytes, an end or an error can be read; on a listener, connections can be accepted; on a
+    /// connecting socket nothing.
+    pub readable: bool,
+    /// Bytes can be written; on a connecting socket, the connect is decided.
+    pub writable: bool,
+    /// The peer has ended its sending side, or the connection is broken: a short read is not
+    /// the last word.
+    pub read_closed: bool,
+}
+
+/// What the worker knows of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Its addresses, in the order to try them; never empty.
+    Found(std::sync::Arc<[SocketAddr]>),
+    /// Being looked up: ask again after [`Net`]'s driver said that names changed.
+    Pending,
+    /// Cannot be resolved, with the resolver's words.
+    Failed(String),
+}
+
+/// Sockets and names. Every call returns at once; [`io::ErrorKind::WouldBlock`] means that the
+/// driver will say [`Ready`] when trying again makes sense.
+pub trait Net {
+    /// Takes the next waiting connection of a listener.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; out of descriptors and the like.
+    fn accept(&mut self, listener: SocketId) -> io::Result<(SocketId, SocketAddr)>;
+
+    /// Begins a TCP connect. The socket is writable once it is decided; [`Net::connected`] tells how.
+    ///
+    /// # Errors
+    /// The connect could not even begin.
+    fn connect(&mut self, address: SocketAddr) -> io::Result<SocketId>;
+
+    /// After the first writable: whether the connect succeeded.
+    ///
+    /// # Errors
+    /// Why the connect failed; `WouldBlock` when it is not decided yet.
+    fn connected(&mut self, socket: SocketId) -> io::Result<()>;
+
+    /// Reads what is there; `Ok(0)` is the peer's orderly end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why the connection is broken.
+    fn read(&mut self, socket: SocketId, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes what fits.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why the connection is broken.
+    fn write(&mut self, socket: SocketId, from: &[u8]) -> io::Result<usize>;
+
+    /// Ends the sending side, after the queued bytes. Errors do not matter: a close follows.
+    fn shutdown(&mut self, socket: SocketId);
+
+    /// Closes a socket or a listener; its id is dead.
+    fn close(&mut self, socket: SocketId);
+
+    /// The addresses of a host and port from the configuration.
+    fn resolve(&mut self, host: &str, port: u16) -> Lookup;
+}

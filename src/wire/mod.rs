@@ -1,0 +1,7 @@
+//! Ring 0: bytes to structure and back. No clock, no sockets, no policy.
+
+pub mod buffer;
+pub mod coding;
+pub mod http1;
+pub mod json;
+pub mod sse;
