@@ -1,1 +1,435 @@
-//! Ring 2.
+//! Ring 2: framing, decoding and encoding in one pass. Bytes of an upstream's reply go in, bytes of
+//! the client's reply come out; no sockets, no clock, no reference kept.
+
+use crate::dialect::event::{Event, Stop, Usage};
+use crate::dialect::fold::Answer;
+use crate::dialect::{Decode, Encode};
+use crate::fault::{Failure, Fault, Kind};
+use crate::wire::json::{self, Bad, Cursor, Escaped, Why};
+use crate::wire::sse::{self, Frame, Step};
+use std::ops::Range;
+
+/// The form of a reply's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Server-sent events.
+    Stream,
+    /// One JSON document.
+    Document,
+}
+
+/// Turns one reply of an upstream into one reply for a client.
+///
+/// Feed it with [`push`](Self::push) as bytes come, then call [`finish`](Self::finish) when the
+/// body ended as its framing says, or [`fail`](Self::fail) when it did not.
+pub struct Transcoder {
+    frames: sse::Decoder,
+    from: Form,
+    output: Output,
+    decoder: Box<dyn Decode>,
+    encoder: Box<dyn Encode>,
+    frame_bytes_max: usize,
+    outcome: Outcome,
+}
+
+/// What is written for the client.
+enum Output {
+    /// The encoder's stream.
+    Stream,
+    /// The encoder's document, once everything is here.
+    Document(Answer),
+    /// The upstream's own frames; the decoder only listens. `model` replaces the upstream's name
+    /// of the model by the client's.
+    Relay { model: Option<String> },
+}
+
+/// What became of a reply, for logs, metrics and the decision between a status and an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Token counts.
+    pub usage: Option<Usage>,
+    /// Why the answer ended.
+    pub stop: Option<Stop>,
+    /// How it failed.
+    pub failure: Option<Failure>,
+    /// Parts that began: as long as there is none, a failure can still be an HTTP status.
+    pub parts: u32,
+    /// Frames that were no JSON, and were passed over.
+    pub bad_frames: u32,
+}
+
+impl Outcome {
+    fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Open { .. } => self.parts += 1,
+            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Stop(stop) => self.stop = Some(*stop),
+            Event::Fail(failure) => self.failure = Some((*failure).clone()),
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Transcoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transcoder").field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
+impl Transcoder {
+    /// Translates a reply of form `from` into one of form `to`. `frame_bytes_max` bounds one event
+    /// of a stream, and a whole document.
+    #[must_use]
+    pub fn new(
+        decoder: Box<dyn Decode>,
+        encoder: Box<dyn Encode>,
+        from: Form,
+        to: Form,
+        frame_bytes_max: usize,
+    ) -> Self {
+        let output = match to {
+            Form::Stream => Output::Stream,
+            Form::Document => Output::Document(Answer::default()),
+        };
+        let (frames, outcome) = (sse::Decoder::default(), Outcome::default());
+        Self { frames, from, output, decoder, encoder, frame_bytes_max, outcome }
+    }
+
+    /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
+    /// given. The encoder only writes keep-alives and failures.
+    #[must_use]
+    pub fn relay(
+        decoder: Box<dyn Decode>,
+        encoder: Box<dyn Encode>,
+        form: Form,
+        model: Option<String>,
+        frame_bytes_max: usize,
+    ) -> Self {
+        let mut relay = Self::new(decoder, encoder, form, form, frame_bytes_max);
+        relay.output = Output::Relay { model };
+        relay
+    }
+
+    /// Takes whole frames off the front of `input`, appends what they are for the client, and
+    /// returns how many bytes it used; the rest must come again with more behind it. A document is
+    /// used only by [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] of the upstream's when a frame or document exceeds its limit; the caller
+    /// goes on with [`fail`](Self::fail).
+    pub fn push(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> Result<usize, Fault> {
+        let mut used = 0;
+        if self.from == Form::Stream {
+            while !self.decoder.is_done() {
+                let (step, bytes) = self.frames.step(&input[used..]);
+                let whole = &input[used..used + bytes];
+                match step {
+                    Step::NeedMore => break,
+                    Step::Skip if matches!(self.output, Output::Relay { .. }) => {
+                        out.extend_from_slice(whole);
+                    }
+                    Step::Skip => {}
+                    Step::Frame(frame) => {
+                        let mut sink = Sinks {
+                            output: &mut self.output,
+                            encoder: &mut *self.encoder,
+                            outcome: &mut self.outcome,
+                            now_s,
+                            out,
+                        };
+                        if sink.frame(&mut *self.decoder, frame, whole).is_err() {
+                            self.outcome.bad_frames += 1;
+                        }
+                    }
+                }
+                used += bytes;
+            }
+        }
+        if input.len() - used > self.frame_bytes_max {
+            return Err(Fault::upstream(Kind::TooLarge));
+        }
+        Ok(used)
+    }
+
+    /// The body ended as its framing says; `rest` is what [`push`](Self::push) left. Appends the
+    /// end of the client's reply: for a client that wants a document and a reply that failed,
+    /// nothing (see [`outcome`](Self::outcome)).
+    pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
+        let mut sink = Sinks {
+            output: &mut self.output,
+            encoder: &mut *self.encoder,
+            outcome: &mut self.outcome,
+            now_s,
+            out,
+        };
+        if !self.decoder.is_done() {
+            match self.from {
+                Form::Stream => {
+                    if let Step::Frame(frame) = self.frames.finish(rest)
+                        && sink.frame(&mut *self.decoder, frame, rest).is_err()
+                    {
+                        sink.outcome.bad_frames += 1;
+                    }
+                    self.decoder.finish(&mut |event| sink.event(event));
+                }
+                Form::Document => sink.document(&mut *self.decoder, rest),
+            }
+        }
+        sink.end();
+    }
+
+    /// The body broke off or took too long. A reply whose terminal event came is whole all the
+    /// same; any other ends with `failure`.
+    pub fn fail(&mut self, failure: &Failure, now_s: u64, out: &mut Vec<u8>) {
+        let mut sink = Sinks {
+            output: &mut self.output,
+            encoder: &mut *self.encoder,
+            outcome: &mut self.outcome,
+            now_s,
+            out,
+        };
+        if !self.decoder.is_done() {
+            match self.from {
+                Form::Document => sink.failure(failure),
+                Form::Stream => self.decoder.finish(&mut |event| match event {
+                    // The decoder only knows that bytes are missing; the caller knows why.
+                    Event::Fail(own) if own.fault.kind == Kind::Truncated => sink.failure(failure),
+                    event => sink.event(event),
+                }),
+            }
+        }
+        sink.end();
+    }
+
+    /// Appends something that keeps a waiting client's idle timer from firing; nothing for a client
+    /// that waits for a document.
+    pub fn keep_alive(&mut self, out: &mut Vec<u8>) {
+        if !self.wants_document() {
+            self.encoder.keep_alive(out);
+        }
+    }
+
+    /// True once the answer's terminal event came: whatever follows in the body is not needed.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// What is known of the answer so far.
+    #[must_use]
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The failure, as long as it can still be told by an HTTP status: nothing of the answer came
+    /// before it, or the client gets a document. What was appended to `out` is then void.
+    #[must_use]
+    pub fn early_failure(&self) -> Option<&Failure> {
+        let early = self.outcome.parts == 0 || self.wants_document();
+        self.outcome.failure.as_ref().filter(|_| early)
+    }
+
+    fn wants_document(&self) -> bool {
+        match self.output {
+            Output::Document(_) => true,
+            Output::Stream => false,
+            Output::Relay { .. } => self.from == Form::Document,
+        }
+    }
+}
+
+/// The half of a [`Transcoder`] that a decoder's events go to.
+struct Sinks<'t> {
+    output: &'t mut Output,
+    encoder: &'t mut dyn Encode,
+    outcome: &'t mut Outcome,
+    now_s: u64,
+    out: &'t mut Vec<u8>,
+}
+
+impl Sinks<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        self.outcome.note(&event);
+        match self.output {
+            Output::Stream => self.encoder.event(event, self.now_s, self.out),
+            Output::Document(answer) => answer.push(event),
+            Output::Relay { .. } => {}
+        }
+    }
+
+    /// Hands a frame to the decoder; `whole` is the frame as it came.
+    fn frame(
+        &mut self,
+        decoder: &mut dyn Decode,
+        frame: Frame<'_>,
+        whole: &[u8],
+    ) -> Result<(), Bad> {
+        if let Output::Relay { model } = &self.output {
+            relay(whole, model.as_deref(), self.out);
+        }
+        decoder.frame(frame, &mut |event| self.event(event))
+    }
+
+    fn document(&mut self, decoder: &mut dyn Decode, body: &[u8]) {
+        let read = decoder.document(body, &mut |event| self.event(event));
+        if let Err(bad) = read {
+            let message = format!("the upstream's reply is not the JSON document expected: {bad}");
+            self.failure(&Failure::new(Fault::upstream(Kind::BadReply), message));
+        } else if let Output::Relay { model } = &self.output
+            && self.outcome.failure.is_none()
+        {
+            relay(body, model.as_deref(), self.out);
+        }
+    }
+
+    /// Ends the answer with a failure that no decoder pushed.
+    fn failure(&mut self, failure: &Failure) {
+        self.event(Event::Fail(failure));
+        if let Output::Relay { .. } = self.output {
+            self.encoder.event(Event::Fail(failure), self.now_s, self.out);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Output::Document(answer) = &self.output
+            && answer.failure.is_none()
+        {
+            self.encoder.answer(answer, self.now_s, self.out);
+        }
+    }
+}
+
+/// Appends `bytes`, with the model's name in their JSON replaced if another is given.
+fn relay(bytes: &[u8], model: Option<&str>, out: &mut Vec<u8>) {
+    let span = model.and_then(|model| Some((model, model_span(bytes)?)));
+    let Some((model, span)) = span else {
+        out.extend_from_slice(bytes);
+        return;
+    };
+    out.extend_from_slice(&bytes[..span.start]);
+    json::escape(model, out);
+    out.extend_from_slice(&bytes[span.end..]);
+}
+
+/// Where the model's name stands in a document, a chunk or an event: the member `model` of the
+/// object or of its member `response`.
+fn model_span(bytes: &[u8]) -> Option<Range<usize>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    memchr::memmem::find(bytes, b"\"model\"")?;
+    let start = memchr::memchr(b'{', bytes)?;
+    let mut span = None;
+    let mut cursor = Cursor::new(&text[start..]);
+    cursor
+        .object(|key, cursor| match key {
+            "model" => model_at(cursor, &mut span),
+            "response" if cursor.kind()? == json::Kind::Object => {
+                cursor.object(
+                    |key, cursor| {
+                        if key == "model" { model_at(cursor, &mut span) } else { Ok(()) }
+                    },
+                )
+            }
+            _ => Ok(()),
+        })
+        .ok()?;
+    span.map(|Range { start: from, end }| start + from..start + end)
+}
+
+fn model_at(cursor: &mut Cursor<'_>, span: &mut Option<Range<usize>>) -> Result<(), Bad> {
+    if let Some(name) = cursor.string_or_null()? {
+        let end = cursor.position() - 1;
+        *span = Some(end - name.raw().len()..end);
+    }
+    Ok(())
+}
+
+/// The two members of a request that decide where it goes, in every dialect, read without the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peek<'a> {
+    /// `model`, if it is a string.
+    pub model: Option<Escaped<'a>>,
+    /// `stream`; false when absent or null.
+    pub stream: bool,
+    model_at: Range<usize>,
+}
+
+impl<'a> Peek<'a> {
+    /// Checks the whole body and reads the two members.
+    ///
+    /// # Errors
+    /// The body is not one JSON object, or names a member twice that decides something.
+    pub fn read(body: &'a str) -> Result<Self, Bad> {
+        let (mut model, mut stream, mut span) = (None, None, None);
+        json::document(body, |cursor| {
+            cursor.object(|key, cursor| match key {
+                "model" if cursor.kind()? == json::Kind::String => {
+                    json::once(&mut model, cursor.string()?)?;
+                    let end = cursor.position() - 1;
+                    let length = model.map_or(0, |name| name.raw().len());
+                    json::once(&mut span, end - length..end)
+                }
+                "model" => Err(cursor.bad(Why::Type)),
+                "stream" if cursor.null()? => json::once(&mut stream, false),
+                "stream" => json::once(&mut stream, cursor.boolean()?),
+                _ => Ok(()),
+            })
+        })?;
+        let (stream, model_at) = (stream.unwrap_or(false), span.unwrap_or(0..0));
+        Ok(Self { model, stream, model_at })
+    }
+
+    /// Appends `body` (the one that was read) with another model name.
+    pub fn relay(&self, body: &str, model: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&body.as_bytes()[..self.model_at.start]);
+        json::escape(model, out);
+        out.extend_from_slice(&body.as_bytes()[self.model_at.end..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peek_finds_the_model_and_replaces_only_its_name() {
+        let body = r#" {"input":"\"model\":\"x\"","model" : "a\"b","stream":true} "#;
+        let peek = Peek::read(body).unwrap();
+        assert_eq!(peek.model.map(Escaped::raw), Some(r#"a\"b"#));
+        assert!(peek.stream);
+        let mut out = Vec::new();
+        peek.relay(body, "new", &mut out);
+        let expected = r#" {"input":"\"model\":\"x\"","model" : "new","stream":true} "#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn peek_refuses_what_two_readers_could_read_differently() {
+        for body in [
+            r#"{"model":"a","model":"b"}"#,
+            r#"{"model":"a","\u006dodel":"b"}"#,
+            r#"{"stream":true,"stream":false}"#,
+            r#"{"model":1}"#,
+            r#"{"model":"a"} {}"#,
+            r#"["model"]"#,
+            r#"{"model":"a""#,
+        ] {
+            assert!(Peek::read(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_relayed_frame_keeps_every_byte_but_the_model() {
+        let frame =
+            b"event: response.created\ndata: {\"type\":\"x\",\"response\":{\"model\":\"up\",\
+            \"metadata\":{\"model\":\"keep\"}}}\n\n";
+        let mut out = Vec::new();
+        relay(frame, Some("mine"), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("\"response\":{\"model\":\"mine\",\"metadata\":{\"model\":\"keep\"}}")
+        );
+        let mut same = Vec::new();
+        relay(frame, None, &mut same);
+        assert_eq!(same, frame);
+    }
+}
