@@ -3,6 +3,7 @@
 
 pub mod chat;
 pub mod event;
+pub mod faults;
 pub mod fold;
 pub mod ids;
 pub mod lanes;

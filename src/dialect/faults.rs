@@ -1,0 +1,723 @@
+//! Error replies of upstreams, whatever their shape, as a [`Failure`]; and the one error envelope
+//! that clients of both APIs get.
+//!
+//! Shapes understood: OpenAI's envelope, `FastAPI`'s `detail` (text, list or object), a bare
+//! `message` (with or without `status`), `{"error": "text"}`, Google's array of envelopes,
+//! Cloudflare's `errors`, and bodies that are no JSON at all. All of it is a cold path.
+
+use crate::fault::{Failure, Fault, Kind, Retry};
+use crate::wire::json;
+use serde_json::{Map, Value};
+use std::fmt::Write as _;
+
+/// Characters kept of a message in a JSON error.
+const MESSAGE_CHARS_MAX: usize = 500;
+/// Characters kept of a body that is plain text.
+const TEXT_CHARS_MAX: usize = 200;
+/// Larger error bodies are not parsed: no error needs that much.
+const BODY_BYTES_MAX: usize = 256 << 10;
+/// Longest `code`, `type` or `param` taken over from an upstream.
+const WORD_CHARS_MAX: usize = 128;
+/// Longest pause taken from an error's own words, in seconds.
+const RETRY_S_MAX: f64 = 86_400.0;
+
+/// What an error body said, before it is judged.
+#[derive(Debug, Default)]
+struct Said {
+    message: String,
+    error_type: Option<String>,
+    code: Option<String>,
+    param: Option<String>,
+    /// An HTTP status given inside the body.
+    status: Option<u16>,
+    retry_s: Option<f64>,
+}
+
+/// Reads an error body. `status` is the HTTP status it came with; below 400 (an error inside a
+/// stream, or a 200 that is none) the body's own numbers and words decide, and 502 is the default.
+///
+/// The message is plain text of a few hundred characters, never HTML, with whatever looks like a
+/// credential taken out.
+#[must_use]
+pub fn from_body(status: u16, body: &[u8]) -> Failure {
+    let text = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_MAX)]);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let parsed = serde_json::from_str::<Value>(text).ok().filter(|_| body.len() <= BODY_BYTES_MAX);
+    let mut said = Said::default();
+    match &parsed {
+        Some(value) => said.read(value),
+        None if looks_like_html(text) => {}
+        None => said.message = clean(text, TEXT_CHARS_MAX),
+    }
+    if looks_like_html(&said.message) {
+        said.message.clear();
+    }
+    let told = if status >= 400 { Some(status) } else { said.status };
+    said.judge(told, parsed.is_some())
+}
+
+/// Appends the envelope of both APIs: `error` with `message`, `type`, `param` and `code`, all four
+/// always there; `code` is a string or null (null for a plain malformed request).
+pub fn envelope(failure: &Failure, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"error\":");
+    object(failure, out);
+    out.push(b'}');
+}
+
+/// Appends the object inside [`envelope`].
+pub fn object(failure: &Failure, out: &mut Vec<u8>) {
+    out.push(b'{');
+    json::member("message", &failure.message, out);
+    json::member("type", failure.error_type(), out);
+    json::key("param", out);
+    match &failure.param {
+        Some(param) => json::string(param, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    json::key("code", out);
+    if failure.code.is_none() && failure.fault.kind == Kind::BadRequest {
+        out.extend_from_slice(b"null");
+    } else {
+        json::string(failure.code(), out);
+    }
+    out.push(b'}');
+}
+
+impl Said {
+    fn read(&mut self, value: &Value) {
+        match value {
+            Value::Array(list) => {
+                if let Some(first) = list.first() {
+                    self.read(first);
+                }
+            }
+            Value::String(text) => self.say(text),
+            Value::Object(map) => self.read_object(map),
+            _ => {}
+        }
+    }
+
+    fn read_object(&mut self, map: &Map<String, Value>) {
+        match map.get("error") {
+            Some(Value::Object(error)) => {
+                self.read_members(error);
+                // Some put the words beside an `error` that only classifies.
+                self.read_members(map);
+                return;
+            }
+            Some(Value::String(text)) => {
+                self.read_members(map);
+                if let Some(more) = map.get("error_description").and_then(Value::as_str) {
+                    self.say(more);
+                }
+                if self.message.is_empty() {
+                    self.say(text);
+                } else if self.code.is_none() {
+                    self.code = word(text);
+                }
+                return;
+            }
+            _ => {}
+        }
+        self.read_members(map);
+        if let (true, Some(Value::Array(errors))) = (self.message.is_empty(), map.get("errors"))
+            && let Some(first) = errors.first()
+        {
+            match first {
+                Value::Object(error) => self.read_members(error),
+                Value::String(text) => self.say(text),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes what one object says; what is known already stays.
+    fn read_members(&mut self, map: &Map<String, Value>) {
+        for name in ["message", "detail", "msg", "title"] {
+            match map.get(name) {
+                Some(Value::String(text)) => self.say(text),
+                Some(Value::Array(list)) => self.read_details(list),
+                Some(Value::Object(inner)) => self.read_members(inner),
+                _ => {}
+            }
+        }
+        if let Some(raw) = map.get("metadata").and_then(|data| data.get("raw")?.as_str())
+            && !looks_like_html(raw)
+        {
+            let more = clean(raw, TEXT_CHARS_MAX);
+            if !more.is_empty() && !self.message.contains(&more) {
+                let _ = write!(self.message, ": {more}");
+            }
+        }
+        let text = |name: &str| map.get(name).and_then(Value::as_str).and_then(word);
+        self.error_type = self.error_type.take().or_else(|| text("type").filter(|t| t != "error"));
+        self.param = self.param.take().or_else(|| text("param"));
+        for name in ["code", "status", "status_code", "http_code"] {
+            match map.get(name) {
+                Some(Value::Number(number)) => self.number(number),
+                Some(Value::String(word)) => self.word_or_number(name, word),
+                _ => {}
+            }
+        }
+        self.read_pause(map);
+    }
+
+    /// A number is an HTTP status when it can be one, else a vendor's code.
+    fn number(&mut self, number: &serde_json::Number) {
+        match number.as_u64().and_then(|n| u16::try_from(n).ok()) {
+            Some(status @ 400..=599) => self.status = self.status.or(Some(status)),
+            _ if self.code.is_none() => self.code = Some(number.to_string()),
+            _ => {}
+        }
+    }
+
+    fn word_or_number(&mut self, name: &str, text: &str) {
+        match text.parse::<u16>() {
+            Ok(status @ 400..=599) => self.status = self.status.or(Some(status)),
+            _ if self.code.is_some() => {}
+            // `"status": "error"` or `"failed"` says nothing; Google's names are upper case.
+            _ if name == "code" || text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') => {
+                self.code = word(text);
+            }
+            _ => {}
+        }
+    }
+
+    /// `FastAPI`'s list: where, and what is wrong there.
+    fn read_details(&mut self, list: &[Value]) {
+        for entry in list.iter().take(3) {
+            let (place, message) = match entry {
+                Value::String(text) => (String::new(), text.as_str()),
+                Value::Object(map) => {
+                    let place = map.get("loc").and_then(Value::as_array).map(|loc| path(loc));
+                    let message = map.get("msg").or_else(|| map.get("message"));
+                    (place.unwrap_or_default(), message.and_then(Value::as_str).unwrap_or(""))
+                }
+                _ => continue,
+            };
+            if message.is_empty() {
+                continue;
+            }
+            if !self.message.is_empty() {
+                self.message.push_str("; ");
+            }
+            if place.is_empty() {
+                self.message.push_str(&clean(message, TEXT_CHARS_MAX));
+            } else {
+                let _ = write!(self.message, "{place}: {}", clean(message, TEXT_CHARS_MAX));
+                self.param = self.param.take().or(Some(place));
+            }
+        }
+    }
+
+    fn read_pause(&mut self, map: &Map<String, Value>) {
+        for name in ["retry_after", "resets_in_seconds", "retry_after_seconds"] {
+            self.retry_s = self.retry_s.or_else(|| map.get(name).and_then(Value::as_f64));
+        }
+        if let Some(Value::Array(details)) = map.get("details") {
+            for detail in details {
+                let delay = detail.get("retryDelay").and_then(Value::as_str);
+                let seconds = delay.and_then(|d| d.strip_suffix('s')?.parse::<f64>().ok());
+                self.retry_s = self.retry_s.or(seconds);
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if self.message.is_empty() && !looks_like_html(text) {
+            self.message = clean(text, MESSAGE_CHARS_MAX);
+        }
+    }
+
+    fn judge(self, status: Option<u16>, json: bool) -> Failure {
+        let kind = self.refine(status);
+        let mut fault = Fault::upstream(kind);
+        let pause = self.retry_s.or_else(|| pause_in(&self.message)).filter(|s| s.is_finite());
+        if let (Some(seconds), true) = (pause, fault.retry == Retry::Later) {
+            fault.retry = Retry::After(whole_seconds(seconds));
+        }
+        let message = match (self.message.is_empty(), json || status.is_none()) {
+            (false, true) => self.message,
+            (empty, _) => {
+                let mut text = "the upstream answered ".to_owned();
+                match status {
+                    Some(status) => {
+                        let _ = write!(text, "{status} {}", reason(status));
+                    }
+                    None => text.push_str("with an error"),
+                }
+                if empty {
+                    text.push_str(" and did not say why");
+                } else {
+                    let _ = write!(text, ": {}", self.message);
+                }
+                text
+            }
+        };
+        let mut failure = Failure::new(fault, message);
+        failure.error_type = self.error_type;
+        failure.code = self.code;
+        failure.param = self.param;
+        failure.status = kept_status(status, fault);
+        failure
+    }
+
+    /// The kind that the status says, unless the body knows better.
+    fn refine(&self, status: Option<u16>) -> Kind {
+        let lower = |text: &Option<String>| text.as_deref().unwrap_or("").to_ascii_lowercase();
+        let (code, kind_word) = (lower(&self.code), lower(&self.error_type));
+        let message = self.message.to_ascii_lowercase();
+        let word = |words: &[&str]| words.iter().any(|w| code == *w || kind_word == *w);
+        let says = |words: &[&str]| words.iter().any(|w| message.contains(w));
+        let limited = status == Some(429);
+        if word(&["context_length_exceeded", "context_window_exceeded", "string_above_max_length"])
+            || (!limited && says(CONTEXT_WORDS))
+        {
+            return Kind::ContextLength;
+        }
+        if word(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"])
+            || (limited && code != "resource_exhausted" && says(QUOTA_WORDS))
+        {
+            return Kind::Quota;
+        }
+        if word(&["model_not_found", "unknown_model", "invalid_model"])
+            || (status == Some(404) && says(&["model"]) && says(ABSENT_WORDS))
+        {
+            return Kind::ModelNotFound;
+        }
+        if word(&["content_policy_violation", "content_filter", "moderation_blocked"])
+            || (status == Some(400) && says(&["content management policy", "content policy"]))
+        {
+            return Kind::ContentPolicy;
+        }
+        if word(&["rate_limit_exceeded", "rate_limit_error", "too_many_requests"]) {
+            return Kind::RateLimited;
+        }
+        if word(&["server_overloaded", "overloaded_error", "overloaded", "slow_down"]) {
+            return Kind::Overloaded;
+        }
+        if let Some(status) = status {
+            return by_status(status);
+        }
+        match () {
+            () if word(&["resource_exhausted"]) || says(LIMIT_WORDS) => Kind::RateLimited,
+            () if word(&["unavailable"]) || says(&["overloaded"]) => Kind::Overloaded,
+            () if word(&["invalid_api_key", "authentication_error", "unauthenticated"]) => {
+                Kind::Unauthorized
+            }
+            () if word(&["permission_error", "permission_denied"]) => Kind::Forbidden,
+            () if word(&["invalid_prompt", "invalid_request_error", "invalid_argument"]) => {
+                Kind::BadRequest
+            }
+            () if word(&["timeout", "deadline_exceeded"]) => Kind::Timeout,
+            () => Kind::Server,
+        }
+    }
+}
+
+const CONTEXT_WORDS: &[&str] = &[
+    "maximum context length",
+    "context length exceeded",
+    "context_length_exceeded",
+    "exceeds the context",
+    "context window",
+    "prompt is too long",
+    "input is too long",
+    "exceeds the available context size",
+];
+const QUOTA_WORDS: &[&str] =
+    &["exceeded your current quota", "insufficient balance", "credit balance", "out of credits"];
+const ABSENT_WORDS: &[&str] =
+    &["not found", "does not exist", "not exist", "no such", "not supported", "unknown"];
+const LIMIT_WORDS: &[&str] = &["rate limit", "too many requests"];
+
+fn by_status(status: u16) -> Kind {
+    match status {
+        401 => Kind::Unauthorized,
+        402 => Kind::Payment,
+        403 => Kind::Forbidden,
+        404 => Kind::NotFound,
+        405 => Kind::MethodNotAllowed,
+        408 | 504 => Kind::Timeout,
+        409 | 422 => Kind::Conflict,
+        413 => Kind::TooLarge,
+        415 => Kind::MediaType,
+        429 => Kind::RateLimited,
+        503 | 529 => Kind::Overloaded,
+        400..=499 => Kind::BadRequest,
+        _ => Kind::Server,
+    }
+}
+
+/// The upstream's status where it says more than the kind's own. A 408 of the upstream's is its
+/// own patience with us, not with the client.
+fn kept_status(status: Option<u16>, fault: Fault) -> Option<u16> {
+    let refined = matches!(fault.kind, Kind::ContextLength | Kind::ModelNotFound | Kind::Quota);
+    match status {
+        None if fault.kind == Kind::Server => Some(502),
+        Some(408) | None => None,
+        Some(status) if refined || status == fault.status() => None,
+        Some(status @ 400..=599) => Some(status),
+        Some(_) => None,
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        529 => "Overloaded",
+        400..=499 => "(a refusal)",
+        _ => "(a failure)",
+    }
+}
+
+fn path(parts: &[Value]) -> String {
+    let mut place = String::new();
+    for part in parts.iter().take(16) {
+        match part {
+            // The first step only says that it is the body, which goes without saying.
+            Value::String(name) if name == "body" && place.is_empty() => {}
+            Value::String(name) => {
+                if !place.is_empty() {
+                    place.push('.');
+                }
+                place.push_str(&clean(name, WORD_CHARS_MAX));
+            }
+            Value::Number(index) => {
+                let _ = write!(place, "[{index}]");
+            }
+            _ => {}
+        }
+    }
+    place
+}
+
+fn word(text: &str) -> Option<String> {
+    let text = clean(text, WORD_CHARS_MAX);
+    (!text.is_empty()).then_some(text)
+}
+
+/// True for text that a browser should render, not a person read.
+fn looks_like_html(text: &str) -> bool {
+    let head: String = text.chars().take(512).collect::<String>().to_ascii_lowercase();
+    head.trim_start().starts_with('<')
+        || ["<html", "<!doctype", "<body", "<head"].iter().any(|tag| head.contains(tag))
+}
+
+/// White space and control characters become single blanks, credentials go, the rest is cut.
+fn clean(text: &str, chars_max: usize) -> String {
+    let mut plain = String::new();
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    let mut secret_next = false;
+    for piece in text.split(blank).filter(|piece| !piece.is_empty()) {
+        if !plain.is_empty() {
+            plain.push(' ');
+        }
+        let scheme = piece.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        if secret_next && piece.len() > 3 {
+            plain.push_str(REDACTED);
+        } else {
+            redact(piece, &mut plain);
+        }
+        secret_next = ["Bearer", "Basic"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+        if plain.len() > chars_max * 4 {
+            break;
+        }
+    }
+    match plain.char_indices().nth(chars_max) {
+        Some((at, _)) => {
+            plain.truncate(at);
+            plain.push_str("...");
+            plain
+        }
+        None => plain,
+    }
+}
+
+const REDACTED: &str = "[redacted]";
+/// How credentials of known vendors begin.
+const SECRET_PREFIXES: &[&str] = &[
+    "sk-",
+    "sk_",
+    "pk-",
+    "gsk_",
+    "xai-",
+    "hf_",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "AIza",
+    "eyJ",
+    "nvapi-",
+    "csk-",
+    "r8_",
+    "key-",
+    "pplx-",
+    "fw_",
+    "tgp_",
+];
+
+/// Copies one word, without what looks like a credential or an address of a private network.
+fn redact(piece: &str, plain: &mut String) {
+    let part = |c: char| c.is_ascii_alphanumeric() || "-_.*~+".contains(c);
+    let mut rest = piece;
+    while let Some(first) = rest.chars().next() {
+        if !part(first) {
+            plain.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
+        let (token, after) = rest.split_at(end);
+        let secret = SECRET_PREFIXES
+            .iter()
+            .any(|prefix| token.len() >= prefix.len() + 6 && token.starts_with(prefix));
+        if secret || (plain.ends_with("://") && is_private_host(token)) {
+            plain.push_str(REDACTED);
+        } else {
+            plain.push_str(token);
+        }
+        rest = after;
+    }
+}
+
+fn is_private_host(host: &str) -> bool {
+    let second = |prefix: &str| host.strip_prefix(prefix)?.split('.').next()?.parse::<u8>().ok();
+    !host.contains('.')
+        || ["127.", "10.", "192.168.", "169.254."].iter().any(|net| host.starts_with(net))
+        || second("172.").is_some_and(|part| (16..32).contains(&part))
+        || [".internal", ".local", ".svc", ".lan", ".cluster"]
+            .iter()
+            .any(|zone| host.ends_with(zone) || host.contains(&format!("{zone}.")))
+}
+
+/// The pause that a rate limit's own words ask for: `try again in 1.2s`, `20ms`, `2m30s`.
+fn pause_in(message: &str) -> Option<f64> {
+    let at = ["try again in ", "retry after ", "retry in "]
+        .iter()
+        .find_map(|words| message.find(words).map(|at| at + words.len()))?;
+    let mut rest = message.get(at..)?;
+    let mut seconds = None;
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let Ok(value) = rest[..end].trim_end_matches('.').parse::<f64>() else { return seconds };
+        let unit_text = rest[end..].trim_start();
+        let (scale, used) = match unit_text {
+            _ if unit_text.starts_with("ms") => (0.001, 2),
+            _ if unit_text.starts_with('m') => (60.0, 1),
+            _ if unit_text.starts_with('h') => (3600.0, 1),
+            _ if unit_text.starts_with('s') => (1.0, 1),
+            _ => return seconds.or(Some(value)),
+        };
+        seconds = Some(seconds.unwrap_or(0.0) + value * scale);
+        rest = unit_text.get(used..)?;
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn whole_seconds(seconds: f64) -> u32 {
+    seconds.clamp(1.0, RETRY_S_MAX).ceil() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &str) -> Failure {
+        from_body(status, body.as_bytes())
+    }
+
+    #[test]
+    fn every_known_shape_gives_its_message_and_kind() {
+        let openai = r#"{"error":{"message":"Bad key","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
+        let google = r#"[{"error":{"code":429,"message":"Resource exhausted","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"34s"}]}}]"#;
+        let list = r#"{"detail":[{"loc":["body","messages",0,"content"],"msg":"Field required","type":"missing"}]}"#;
+        let nested = r#"{"object":"error","message":{"detail":[{"loc":["body","n"],"msg":"no"}]},"code":1000}"#;
+        let raw = r#"{"error":{"message":"Provider returned error","code":503,"metadata":{"raw":"busy"}}}"#;
+        let cases: &[(u16, &str, Kind, u16, &str)] = &[
+            (401, openai, Kind::Unauthorized, 401, "Bad key"),
+            (
+                400,
+                r#"{"detail":"Unsupported parameter: top_p"}"#,
+                Kind::BadRequest,
+                400,
+                "Unsupported parameter: top_p",
+            ),
+            (422, list, Kind::Conflict, 422, "messages[0].content: Field required"),
+            (400, nested, Kind::BadRequest, 400, "n: no"),
+            (
+                401,
+                r#"{"status":401,"message":"Token has expired"}"#,
+                Kind::Unauthorized,
+                401,
+                "Token has expired",
+            ),
+            (500, r#"{"error":"out of memory"}"#, Kind::Server, 500, "out of memory"),
+            (429, google, Kind::RateLimited, 429, "Resource exhausted"),
+            (200, raw, Kind::Overloaded, 503, "Provider returned error: busy"),
+            (200, r#""it broke""#, Kind::Server, 502, "it broke"),
+            (
+                200,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                Kind::Overloaded,
+                503,
+                "Overloaded",
+            ),
+            (
+                400,
+                r#"{"error":"invalid_client","error_description":"no such client"}"#,
+                Kind::BadRequest,
+                400,
+                "no such client",
+            ),
+            (
+                403,
+                r#"{"errors":[{"message":"blocked","code":1020}]}"#,
+                Kind::Forbidden,
+                403,
+                "blocked",
+            ),
+            (
+                502,
+                "<html><body>nginx</body></html>",
+                Kind::Server,
+                502,
+                "the upstream answered 502 Bad Gateway and did not say why",
+            ),
+            (
+                503,
+                "upstream connect error",
+                Kind::Overloaded,
+                503,
+                "the upstream answered 503 Service Unavailable: upstream connect error",
+            ),
+            (
+                500,
+                "",
+                Kind::Server,
+                500,
+                "the upstream answered 500 Internal Server Error and did not say why",
+            ),
+            (
+                408,
+                "{}",
+                Kind::Timeout,
+                504,
+                "the upstream answered 408 Request Timeout and did not say why",
+            ),
+            (529, r#"{"message":"busy"}"#, Kind::Overloaded, 529, "busy"),
+        ];
+        for (status, body, kind, told, message) in cases {
+            let failure = read(*status, body);
+            assert_eq!(failure.fault.kind, *kind, "{body}");
+            assert_eq!(failure.status(), *told, "{body}");
+            assert_eq!(failure.message, *message, "{body}");
+        }
+    }
+
+    #[test]
+    fn codes_and_words_refine_the_kind() {
+        let cases: &[(u16, &str, Kind)] = &[
+            (
+                400,
+                r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#,
+                Kind::ContextLength,
+            ),
+            (
+                413,
+                r#"{"message":"This model's maximum context length is 4096 tokens"}"#,
+                Kind::ContextLength,
+            ),
+            (
+                429,
+                r#"{"error":{"message":"Request too large, maximum context length","code":"rate_limit_exceeded"}}"#,
+                Kind::RateLimited,
+            ),
+            (429, r#"{"error":{"message":"x","type":"insufficient_quota"}}"#, Kind::Quota),
+            (
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","status":"RESOURCE_EXHAUSTED"}}"#,
+                Kind::RateLimited,
+            ),
+            (404, r#"{"error":"model 'x' not found"}"#, Kind::ModelNotFound),
+            (404, r#"{"error":"no route"}"#, Kind::NotFound),
+            (400, r#"{"error":{"message":"x","code":"model_not_found"}}"#, Kind::ModelNotFound),
+            (400, r#"{"error":{"message":"x","code":"content_filter"}}"#, Kind::ContentPolicy),
+            (200, r#"{"message":"Rate limit reached"}"#, Kind::RateLimited),
+            (402, r#"{"error":{"message":"Insufficient Balance"}}"#, Kind::Payment),
+        ];
+        for (status, body, kind) in cases {
+            assert_eq!(read(*status, body).fault.kind, *kind, "{body}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_understood() {
+        let cases = [
+            ("Please try again in 1.2s.", 2),
+            ("Please try again in 20ms.", 1),
+            ("try again in 2m30s", 150),
+            ("retry after 7 seconds", 7),
+        ];
+        for (words, seconds) in cases {
+            let failure = read(429, &format!(r#"{{"error":{{"message":"{words}"}}}}"#));
+            assert_eq!(failure.fault.retry, Retry::After(seconds), "{words}");
+        }
+        assert_eq!(read(429, r#"{"error":"later"}"#).fault.retry, Retry::Later);
+        assert_eq!(read(401, r#"{"error":"try again in 5s"}"#).fault.retry, Retry::Never);
+    }
+
+    #[test]
+    fn messages_hold_no_secret_no_private_address_and_no_flood() {
+        let failure = read(
+            401,
+            r#"{"error":{"message":"Incorrect API key provided: sk-proj-abcdef123456. Header Authorization: Bearer abc.def at http://10.0.0.7:8080/v1 and https://openai.com/x"}}"#,
+        );
+        assert_eq!(
+            failure.message,
+            "Incorrect API key provided: [redacted] Header Authorization: Bearer [redacted] at \
+             http://[redacted]:8080/v1 and https://openai.com/x"
+        );
+        let long = format!(r#"{{"message":"{}"}}"#, "word ".repeat(10_000));
+        assert!(read(400, &long).message.chars().count() <= MESSAGE_CHARS_MAX + 3);
+        let flood = vec![b'x'; 1 << 20];
+        assert!(from_body(500, &flood).message.len() < 400);
+        assert!(from_body(500, b"\xff\xfe\x00bad").message.contains("bad"));
+        let html = r#"{"error":{"message":"<!DOCTYPE html><p>oops"}}"#;
+        assert_eq!(
+            read(500, html).message,
+            "the upstream answered 500 Internal Server Error and did not say why"
+        );
+    }
+
+    #[test]
+    fn the_envelope_always_has_its_four_keys() {
+        let mut out = Vec::new();
+        envelope(&Failure::bad_request("not \"JSON\""), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"error":{"message":"not \"JSON\"","type":"invalid_request_error","param":null,"code":null}}"#
+        );
+        let mut out = Vec::new();
+        envelope(&read(429, r#"{"error":{"message":"slow","code":1302}}"#), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"{"error":{"message":"slow","type":"rate_limit_error","param":null,"code":"1302"}}"#
+        );
+    }
+}
