@@ -1,0 +1,181 @@
+//! Header fields: what bytes they may have, and how to walk them.
+
+/// Bytes of a token (RFC 9110 section 5.6.2): methods, field names.
+pub(crate) const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        byte += 1;
+    }
+    table
+};
+
+/// Bytes of a field value (RFC 9110 section 5.5): HTAB, SP, visible ASCII, and above 0x7f.
+pub(crate) const VALUE: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = byte == 0x09;
+        byte += 1;
+    }
+    table[0x7f] = false;
+    table
+};
+
+/// Whether `bytes` is a token.
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+/// Whether `bytes` may stand as a field value.
+#[must_use]
+pub fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| VALUE[usize::from(byte)])
+}
+
+/// Without the SP and HTAB around it (OWS, RFC 9110 section 5.6.3). Nothing else is white space:
+/// a VT or a no-break space in front of `chunked` is what smuggling is made of.
+#[must_use]
+pub fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// One header field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'b> {
+    /// The name, in the sender's spelling.
+    pub name: &'b str,
+    /// The value without white space around it. May have bytes above 0x7f.
+    pub value: &'b [u8],
+}
+
+impl<'b> Field<'b> {
+    /// Whether this is its name, in any case.
+    #[must_use]
+    pub const fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// The value when it is ASCII.
+    #[must_use]
+    pub fn text(&self) -> Option<&'b str> {
+        if self.value.is_ascii() { std::str::from_utf8(self.value).ok() } else { None }
+    }
+
+    /// Reads a line without its CRLF; `None` when it is no field.
+    pub(crate) fn decode(line: &'b [u8]) -> Option<Self> {
+        let colon = memchr::memchr(b':', line)?;
+        let (name, value) = line.split_at(colon);
+        if !is_token(name) {
+            return None;
+        }
+        let value = trim_ows(value.get(1..)?);
+        Some(Self { name: std::str::from_utf8(name).ok()?, value })
+    }
+}
+
+/// The fields of a head, in their order; repeated ones come repeatedly.
+#[derive(Clone, Debug)]
+pub struct Fields<'b> {
+    /// Checked lines, each with its CRLF.
+    lines: &'b [u8],
+}
+
+impl<'b> Fields<'b> {
+    /// Walks lines that [`Field::decode`] accepted, each ended by CRLF.
+    pub(crate) const fn new(lines: &'b [u8]) -> Self {
+        Self { lines }
+    }
+}
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Field<'b>;
+
+    fn next(&mut self) -> Option<Field<'b>> {
+        let end = memchr::memchr(b'\n', self.lines)?;
+        let (line, rest) = self.lines.split_at(end + 1);
+        self.lines = rest;
+        Field::decode(line.strip_suffix(b"\r\n")?)
+    }
+}
+
+/// The elements of a comma list (RFC 9110 section 5.6.1), trimmed, without the empty ones.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim_ows).filter(|element| !element.is_empty())
+}
+
+/// Whether a `Content-Type` value names this media type, whatever its parameters.
+#[must_use]
+pub fn is_media_type(value: &str, media_type: &str) -> bool {
+    let essence = value.split(';').next().unwrap_or_default();
+    trim_ows(essence.as_bytes()).eq_ignore_ascii_case(media_type.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_space_and_tab_are_trimmed() {
+        assert_eq!(trim_ows(b" \t a b\t "), b"a b");
+        assert_eq!(trim_ows(b"\x0bchunked"), b"\x0bchunked");
+        assert_eq!(trim_ows(b"\xa0chunked"), b"\xa0chunked");
+        assert_eq!(trim_ows(b" \t"), b"");
+    }
+
+    #[test]
+    fn field_lines() {
+        let good: &[(&[u8], &str, &[u8])] = &[
+            (b"A:b", "A", b"b"),
+            (b"a-b:\t b \t", "a-b", b"b"),
+            (b"x:", "x", b""),
+            (b"x:a:b", "x", b"a:b"),
+            (b"u: \xc3\xa9", "u", b"\xc3\xa9"),
+        ];
+        for &(line, name, value) in good {
+            assert_eq!(Field::decode(line), Some(Field { name, value }));
+        }
+        for line in [&b"a"[..], b":a", b"a :b", b" a:b", b"a\tb:c", b"", b"a(b:c", b"\xe9:a"] {
+            assert_eq!(Field::decode(line), None, "{:?}", line.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn media_types_ignore_case_and_parameters() {
+        assert!(is_media_type("Text/Event-Stream; charset=utf-8", "text/event-stream"));
+        assert!(is_media_type(" application/json ", "application/json"));
+        assert!(!is_media_type("application/jsonp", "application/json"));
+        assert!(!is_media_type("", "application/json"));
+    }
+
+    #[test]
+    fn lists_skip_empty_elements() {
+        let found: Vec<&[u8]> = list(b", close ,,\tUpgrade").collect();
+        assert_eq!(found, [&b"close"[..], b"Upgrade"]);
+    }
+}
