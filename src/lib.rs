@@ -14,6 +14,8 @@
 pub mod config;
 pub mod dialect;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod proxy;
 pub mod reactor;
 pub mod transcode;

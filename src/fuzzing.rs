@@ -1,0 +1,146 @@
+//! What the fuzz targets do, here so that ordinary tests run it too. Each function takes any input
+//! and panics when a property does not hold. Not part of the public interface.
+
+use crate::wire::json::{self, Bad, Cursor, DEPTH_MAX, Escaped, Kind, Raw, Surrogates, Unescaper};
+use serde_json::{Map, Value};
+
+/// The cursor judges a document as `serde_json` does, and reads the same values from it.
+///
+/// # Panics
+/// When it does not.
+pub fn json(bytes: &[u8]) {
+    let text = match (json::utf8(bytes), std::str::from_utf8(bytes)) {
+        (Ok(text), Ok(_)) => text,
+        (Err(bad), Err(theirs)) => {
+            assert_eq!(bad.at, theirs.valid_up_to());
+            return;
+        }
+        (ours, theirs) => panic!("{ours:?} but {theirs:?}"),
+    };
+    let ours = Raw::check(text);
+    // `IgnoredAny` looks at the grammar only; it knows no limit of depth.
+    let grammar = serde_json::from_str::<serde::de::IgnoredAny>(text);
+    match ours {
+        Ok(raw) => {
+            assert!(grammar.is_ok(), "accepted, but {grammar:?}");
+            let inside = text.trim_matches([' ', '\t', '\n', '\r']);
+            assert_eq!(raw.text(), inside);
+        }
+        Err(Bad { at, why: json::Why::Depth }) => {
+            assert!(nesting(&text.as_bytes()[..=at]) > DEPTH_MAX as usize);
+        }
+        Err(bad) => {
+            assert!(grammar.is_err(), "refused ({bad}), but serde_json takes it");
+            assert!(bad.at <= text.len());
+        }
+    }
+    let walked = json::document(text, tree);
+    match (&walked, ours) {
+        (Err(Bad { why: json::Why::EscapedKey | json::Why::Depth, .. }), _) => {}
+        (walked, ours) => assert_eq!(walked.is_ok(), ours.is_ok(), "walked: {walked:?}"),
+    }
+    if let (Ok(walked), Ok(theirs)) = (walked, serde_json::from_str::<Value>(text)) {
+        assert_eq!(walked, theirs);
+    }
+}
+
+/// At least how deep the brackets nest, those inside strings included.
+fn nesting(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count()
+}
+
+fn tree(cursor: &mut Cursor<'_>) -> Result<Value, Bad> {
+    Ok(match cursor.kind()? {
+        Kind::Object => {
+            let mut members = Map::new();
+            cursor.object(|key, cursor| {
+                members.insert(key.to_owned(), tree(cursor)?);
+                Ok(())
+            })?;
+            Value::Object(members)
+        }
+        Kind::Array => {
+            let mut elements = Vec::new();
+            cursor.array(|cursor| {
+                elements.push(tree(cursor)?);
+                Ok(())
+            })?;
+            Value::Array(elements)
+        }
+        Kind::String => {
+            let text = cursor.string()?;
+            let plain = text.decode();
+            assert!(text.is(&plain));
+            Value::String(plain.into_owned())
+        }
+        Kind::Number => {
+            let number = cursor.skip()?;
+            if let Ok(whole) = number.cursor().unsigned() {
+                let float: f64 = number.text().parse().unwrap_or(f64::NAN);
+                #[allow(clippy::cast_precision_loss, reason = "compared as floats on purpose")]
+                let same = float == whole as f64;
+                assert!(same, "{number:?} read as {whole}");
+            }
+            serde_json::from_str(number.text()).unwrap_or(Value::Null)
+        }
+        Kind::Bool => Value::Bool(cursor.boolean()?),
+        Kind::Null => {
+            assert!(cursor.null()?);
+            Value::Null
+        }
+    })
+}
+
+/// Texts with halves of surrogate pairs come out valid and the same, cut or whole. Bit `n` of `cuts`
+/// says whether to cut behind the text's escape or character number `n`.
+///
+/// # Panics
+/// When they do not.
+pub fn halves(text: &str, cuts: u64) {
+    let whole = Escaped::trusted(text);
+    let plain = whole.decode();
+    let (mut surrogates, mut unescaper) = (Surrogates::default(), Unescaper::default());
+    let (mut scratch, mut passed, mut decoded) = (String::new(), String::new(), String::new());
+    for delta in deltas(text, cuts) {
+        let delta = Escaped::trusted(delta);
+        let mended = surrogates.pass(delta, &mut scratch);
+        strict(mended);
+        passed.push_str(mended.raw());
+        unescaper.push(delta, &mut decoded);
+    }
+    passed.push_str(surrogates.finish().map_or("", Escaped::raw));
+    unescaper.finish(&mut decoded);
+    assert_eq!(decoded, plain);
+    assert_eq!(Escaped::trusted(&passed).decode(), plain);
+    let paired = whole.paired(&mut scratch);
+    strict(paired);
+    assert_eq!(paired.decode(), plain);
+}
+
+/// A strict reader takes the text.
+fn strict(text: Escaped<'_>) {
+    let mut quoted = Vec::new();
+    json::quoted(text, &mut quoted);
+    let read = serde_json::from_slice::<String>(&quoted);
+    assert!(read.is_ok_and(|read| read == text.decode()), "a strict reader refuses {text:?}");
+}
+
+/// Cuts `text` between whole escapes and characters.
+fn deltas(text: &str, cuts: u64) -> Vec<&str> {
+    let (mut pieces, mut start, mut at) = (Vec::new(), 0, 0);
+    for count in 0.. {
+        let rest = &text.as_bytes()[at..];
+        at += match rest {
+            [] => break,
+            [b'\\', b'u', ..] => 6,
+            [b'\\', ..] => 2,
+            _ => text[at..].chars().next().map_or(1, char::len_utf8),
+        };
+        if cuts >> (count % 64) & 1 == 1 {
+            pieces.push(&text[start..at]);
+            start = at;
+        }
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
