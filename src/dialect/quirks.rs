@@ -1,10 +1,10 @@
 //! What upstreams of one dialect do differently, as data. A provider is a dialect, a URL, a
 //! credential and these.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The habits of one upstream. Every field is a key of `[providers.NAME.quirks]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches of a configuration table")]
 pub struct Quirks {
@@ -44,7 +44,7 @@ pub struct Quirks {
 }
 
 /// The role for system text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SystemRole {
     /// `system`, understood everywhere.
@@ -54,7 +54,7 @@ pub enum SystemRole {
 }
 
 /// The parameter that limits the answer's tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenLimit {
     /// `max_tokens`.
@@ -64,7 +64,7 @@ pub enum TokenLimit {
 }
 
 /// The field that carries reasoning text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReasoningField {
     /// `reasoning_content` (DeepSeek and most others).
@@ -74,7 +74,7 @@ pub enum ReasoningField {
 }
 
 /// When earlier reasoning goes back upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReasoningBack {
     /// Never.
@@ -86,7 +86,7 @@ pub enum ReasoningBack {
 }
 
 /// How the reasoning effort is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EffortStyle {
     /// `reasoning_effort`, any value passes (OpenAI).

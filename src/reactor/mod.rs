@@ -1,1 +1,10 @@
-//! Ring 4.
+//! Ring 4: system calls, the clock and threads. Everything that blocks or ticks lives here.
+
+mod drive;
+mod keeper;
+mod poll;
+mod resolve;
+mod wake;
+
+pub use keeper::{Ending, Notice, Proxy, watch_signals};
+pub use poll::MioNet;

@@ -1,7 +1,16 @@
 //! What the process does, checked and immutable: the meaning of flags, environment and file.
 
+mod build;
+mod expand;
+mod file;
+mod nearest;
+mod url;
+
+pub use build::{Overrides, World, address, load};
+
 use crate::dialect::Dialect;
 use crate::dialect::quirks::Quirks;
+use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -138,7 +147,8 @@ pub struct Route {
 }
 
 /// Sizes and counts. Every one is a key of `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Request and reply heads, whole.
     pub head_bytes_max: usize,
@@ -189,32 +199,50 @@ impl Default for Limits {
 }
 
 /// Patience. Every one is a key of `[timeouts]`, in milliseconds there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// From the first byte of a request head to its end.
+    #[serde(rename = "client_head_ms", deserialize_with = "milliseconds")]
     pub client_head: Duration,
     /// A kept-alive connection without a request.
+    #[serde(rename = "client_idle_ms", deserialize_with = "milliseconds")]
     pub client_idle: Duration,
     /// A request body, whole; a second more for every 64 KiB of it.
+    #[serde(rename = "client_body_ms", deserialize_with = "milliseconds")]
     pub client_body: Duration,
     /// The client takes no byte of what is ready for it.
+    #[serde(rename = "client_write_ms", deserialize_with = "milliseconds")]
     pub client_write: Duration,
     /// TCP connect to the upstream.
+    #[serde(rename = "connect_ms", deserialize_with = "milliseconds")]
     pub connect: Duration,
     /// TLS handshake with the upstream.
+    #[serde(rename = "tls_ms", deserialize_with = "milliseconds")]
     pub tls: Duration,
     /// The upstream takes no byte of the request.
+    #[serde(rename = "upstream_write_ms", deserialize_with = "milliseconds")]
     pub upstream_write: Duration,
     /// From the request's last byte to the reply head's last.
+    #[serde(rename = "upstream_head_ms", deserialize_with = "milliseconds")]
     pub upstream_head: Duration,
     /// Between two reads of a reply body.
+    #[serde(rename = "upstream_idle_ms", deserialize_with = "milliseconds")]
     pub upstream_idle: Duration,
     /// A pooled connection without use.
+    #[serde(rename = "pool_idle_ms", deserialize_with = "milliseconds")]
     pub pool_idle: Duration,
     /// Upstream silence after which the client gets a keep-alive.
+    #[serde(rename = "keep_alive_ms", deserialize_with = "milliseconds")]
     pub keep_alive: Duration,
     /// From a shutdown signal to the end, however many streams run.
+    #[serde(rename = "drain_ms", deserialize_with = "milliseconds")]
     pub drain: Duration,
+}
+
+/// Reads a duration written as a number of milliseconds.
+fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_millis)
 }
 
 impl Default for Timeouts {

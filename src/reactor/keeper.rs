@@ -1,0 +1,222 @@
+//! The thread that starts the workers, hears of signals, and ends them in order.
+
+use super::drive::Drive;
+use super::poll::{self, MioNet};
+use super::resolve::Resolver;
+use super::wake::Wake;
+use crate::config::Config;
+use crate::proxy::transport::TlsTable;
+use crate::proxy::worker::Worker;
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long after `timeouts.drain` a worker that cannot even cut its exchanges is left behind.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the keeper is told.
+#[derive(Debug)]
+pub enum Notice {
+    /// A signal arrived.
+    Signal(i32),
+    /// A client asked for the end (`GET /shutdown`).
+    Shutdown,
+    /// A worker ended; not in order when there are words.
+    Worker(Option<String>),
+}
+
+/// How a proxy ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything under way was finished, or cut after the drain time.
+    Drained,
+    /// A second signal, this one, asked not to wait.
+    Signal(i32),
+    /// A worker failed.
+    Failed,
+}
+
+/// A running proxy: its workers, and the mailbox of the thread that keeps them.
+#[derive(Debug)]
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    wakes: Vec<Arc<Wake>>,
+    running: usize,
+    drain: Duration,
+    sender: Sender<Notice>,
+    mailbox: Receiver<Notice>,
+}
+
+impl Proxy {
+    /// Binds every address and starts the workers. Clients can connect when this returns.
+    ///
+    /// # Errors
+    /// What could not be set up, in words for people.
+    pub fn start(config: &Arc<Config>, tls: &Arc<TlsTable>) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("cannot start: {error}");
+        let mut addresses = Vec::new();
+        let mut listeners: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
+        for address in &config.listen {
+            let (bound, all) = poll::bind(*address, config.workers)
+                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            addresses.push(bound);
+            for (mine, listener) in listeners.iter_mut().zip(all) {
+                mine.push(listener);
+            }
+        }
+        let drives = (0..config.workers).map(|_| Drive::new()).collect::<io::Result<Vec<_>>>();
+        let drives = drives.map_err(failed)?;
+        let wakes: Vec<_> = drives.iter().map(Drive::wake).collect();
+        let resolver = Resolver::start(wakes.clone()).map_err(failed)?;
+        let (sender, mailbox) = channel();
+        let mut proxy =
+            Self { addresses, wakes, running: 0, drain: config.timeouts.drain, sender, mailbox };
+        for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
+            let (config, tls) = (Arc::clone(config), Arc::clone(tls));
+            let worker = drive.worker(config, tls, listeners, resolver.clone()).map_err(failed)?;
+            let keeper = proxy.mailbox();
+            let run = move || run(drive, worker, &keeper);
+            let name = format!("worker-{index}");
+            if let Err(error) = thread::Builder::new().name(name).spawn(run) {
+                proxy.wakes.iter().for_each(|wake| wake.stop());
+                return Err(failed(error));
+            }
+            proxy.running += 1;
+        }
+        Ok(proxy)
+    }
+
+    /// The addresses that it listens on, with the ports that were free.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A way to leave a notice for [`Proxy::next`] and [`Proxy::keep`].
+    #[must_use]
+    pub fn mailbox(&self) -> Sender<Notice> {
+        self.sender.clone()
+    }
+
+    /// Waits for a notice other than the orderly end of a worker.
+    pub fn next(&mut self) -> Notice {
+        loop {
+            match self.mailbox.recv() {
+                Ok(Notice::Worker(words)) => {
+                    self.running = self.running.saturating_sub(1);
+                    if words.is_some() {
+                        return Notice::Worker(words);
+                    }
+                }
+                Ok(notice) => return notice,
+                // Cannot be: this struct holds a sender itself.
+                Err(_) => return Notice::Worker(Some("the mailbox is gone".to_owned())),
+            }
+        }
+    }
+
+    /// Runs until a signal, a shutdown request or a failure, then drains.
+    pub fn keep(mut self) -> Ending {
+        let failed = match self.next() {
+            Notice::Signal(signal) => {
+                log::info!("signal {signal}: draining");
+                false
+            }
+            Notice::Shutdown => {
+                log::info!("shutdown requested: draining");
+                false
+            }
+            Notice::Worker(words) => {
+                log::error!("a worker ended: {}", words.unwrap_or_default());
+                true
+            }
+        };
+        match self.drain() {
+            Ending::Drained if failed => Ending::Failed,
+            ending => ending,
+        }
+    }
+
+    /// Ends every worker at once, whatever it does.
+    pub fn stop(mut self) {
+        self.wakes.iter().for_each(|wake| wake.stop());
+        while self.running > 0 {
+            match self.mailbox.recv_timeout(PATIENCE) {
+                Ok(Notice::Worker(_)) => self.running -= 1,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes nothing new and waits for what runs, at most `timeouts.drain` (the workers cut the
+    /// rest themselves). A signal meanwhile ends the waiting at once.
+    pub fn drain(mut self) -> Ending {
+        self.wakes.iter().for_each(|wake| wake.drain());
+        let deadline = Instant::now() + self.drain + PATIENCE;
+        let mut failed = false;
+        while self.running > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.mailbox.recv_timeout(left) {
+                Ok(Notice::Signal(signal)) => {
+                    self.wakes.iter().for_each(|wake| wake.stop());
+                    return Ending::Signal(signal);
+                }
+                Ok(Notice::Worker(words)) => {
+                    self.running -= 1;
+                    if let Some(words) = words {
+                        log::error!("a worker ended: {words}");
+                        failed = true;
+                    }
+                }
+                Ok(Notice::Shutdown) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    log::error!("{} workers did not drain in time", self.running);
+                    self.wakes.iter().for_each(|wake| wake.stop());
+                    return Ending::Failed;
+                }
+            }
+        }
+        if failed { Ending::Failed } else { Ending::Drained }
+    }
+}
+
+/// Runs a worker to its end and tells the keeper how it was, also when it panics: a process that
+/// goes on with fewer workers than it was told to have hides its trouble.
+fn run(drive: Drive, worker: Worker<MioNet>, keeper: &Sender<Notice>) {
+    // Sending fails only when the keeper is gone and the process about to end.
+    let tell = || drop(keeper.send(Notice::Shutdown));
+    let words = match catch_unwind(AssertUnwindSafe(|| drive.run(worker, tell))) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("it panicked".to_owned()),
+    };
+    drop(keeper.send(Notice::Worker(words)));
+}
+
+/// Sends every arrival of these signals to a mailbox. Without `hangup`, SIGHUP is ignored: the
+/// proxy outlives its terminal.
+///
+/// # Errors
+/// The signals could not be caught.
+pub fn watch_signals(signals: &[i32], mailbox: Sender<Notice>) -> io::Result<()> {
+    if !signals.contains(&SIGHUP) {
+        signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+    }
+    let mut caught = Signals::new(signals)?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in caught.forever() {
+            if mailbox.send(Notice::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}

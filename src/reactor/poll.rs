@@ -1,0 +1,341 @@
+//! Sockets over `mio`: edge-triggered, registered once for both directions, never re-armed.
+
+use super::resolve::Resolver;
+use crate::proxy::net::{Lookup, Net, Ready, SocketId};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+
+/// Connections that wait for `accept`, at most; the kernel cuts it to its own limit.
+const BACKLOG: i32 = 4096;
+
+/// The token of the waker; slots are 32 bits wide and never reach it.
+pub(super) const WAKER: Token = Token(usize::MAX);
+
+/// What a slot holds.
+#[derive(Debug)]
+enum Io {
+    Listener(TcpListener),
+    Stream(TcpStream),
+}
+
+/// A slot of the table. The generation goes up when the slot is emptied.
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    io: Option<Io>,
+}
+
+/// The sockets of one worker.
+#[derive(Debug)]
+pub struct MioNet {
+    registry: Registry,
+    resolver: Resolver,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl MioNet {
+    /// Makes an empty table whose sockets report to `registry`.
+    pub(super) fn new(registry: Registry, resolver: Resolver) -> Self {
+        Self { registry, resolver, slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// Takes over a listener that is bound and does not block.
+    ///
+    /// # Errors
+    /// The listener could not be registered.
+    pub(super) fn listen(&mut self, listener: std::net::TcpListener) -> io::Result<SocketId> {
+        self.insert(Io::Listener(TcpListener::from_std(listener)))
+    }
+
+    /// What an event of `mio` means for the socket that has its slot now. `None` for an empty slot.
+    pub(super) fn ready(&self, event: &Event) -> Option<Ready> {
+        let slot = u32::try_from(event.token().0).ok()?;
+        let entry = self.slots.get(slot as usize).filter(|entry| entry.io.is_some())?;
+        let broken = event.is_error();
+        let read_closed = event.is_read_closed() || broken;
+        Some(Ready {
+            socket: SocketId { slot, generation: entry.generation },
+            readable: event.is_readable() || read_closed,
+            writable: event.is_writable() || event.is_write_closed() || broken,
+            read_closed,
+        })
+    }
+
+    /// Puts a socket into a free slot and registers it, once and for all.
+    fn insert(&mut self, mut io: Io) -> io::Result<SocketId> {
+        let slot = match self.free.last() {
+            Some(&slot) => slot,
+            None => u32::try_from(self.slots.len())
+                .map_err(|_| io::Error::other("the socket table is full"))?,
+        };
+        let token = Token(slot as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match &mut io {
+            Io::Listener(listener) => {
+                self.registry.register(listener, token, Interest::READABLE)?;
+            }
+            Io::Stream(stream) => self.registry.register(stream, token, both)?,
+        }
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            self.free.pop();
+            entry.io = Some(io);
+            return Ok(SocketId { slot, generation: entry.generation });
+        }
+        self.slots.push(Slot { generation: 0, io: Some(io) });
+        Ok(SocketId { slot, generation: 0 })
+    }
+
+    /// The stream behind an id that is alive.
+    fn stream(&self, socket: SocketId) -> io::Result<&TcpStream> {
+        match self.slots.get(socket.slot as usize) {
+            Some(Slot { generation, io: Some(Io::Stream(stream)) })
+                if *generation == socket.generation =>
+            {
+                Ok(stream)
+            }
+            _ => Err(dead()),
+        }
+    }
+}
+
+/// The error for an id whose socket was closed.
+fn dead() -> io::Error {
+    io::Error::from(io::ErrorKind::NotConnected)
+}
+
+impl Net for MioNet {
+    fn accept(&mut self, listener: SocketId) -> io::Result<(SocketId, SocketAddr)> {
+        let (stream, peer) = match self.slots.get(listener.slot as usize) {
+            Some(Slot { generation, io: Some(Io::Listener(it)) })
+                if *generation == listener.generation =>
+            {
+                it.accept()?
+            }
+            _ => return Err(dead()),
+        };
+        // On Linux an accepted socket has it from its listener.
+        if !cfg!(target_os = "linux") {
+            stream.set_nodelay(true)?;
+        }
+        Ok((self.insert(Io::Stream(stream))?, peer))
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<SocketId> {
+        let stream = TcpStream::connect(address)?;
+        // Undecided yet: some systems refuse options until then, and slow is better than broken.
+        let _ = stream.set_nodelay(true);
+        self.insert(Io::Stream(stream))
+    }
+
+    fn connected(&mut self, socket: SocketId) -> io::Result<()> {
+        let stream = self.stream(socket)?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        match stream.peer_addr() {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&mut self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
+        let mut stream = self.stream(socket)?;
+        loop {
+            match stream.read(into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write(&mut self, socket: SocketId, from: &[u8]) -> io::Result<usize> {
+        let mut stream = self.stream(socket)?;
+        loop {
+            match stream.write(from) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn shutdown(&mut self, socket: SocketId) {
+        if let Ok(stream) = self.stream(socket) {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        let Some(entry) = self.slots.get_mut(socket.slot as usize) else { return };
+        if entry.generation != socket.generation {
+            return;
+        }
+        // Closing the descriptor takes it off the poll by itself: it has no copy.
+        if entry.io.take().is_some() {
+            entry.generation = entry.generation.wrapping_add(1);
+            self.free.push(socket.slot);
+        }
+    }
+
+    fn resolve(&mut self, host: &str, port: u16) -> Lookup {
+        self.resolver.resolve(host, port)
+    }
+}
+
+/// Binds `copies` listeners to one address with `SO_REUSEPORT`; the first decides what port 0 is.
+///
+/// # Errors
+/// The address is taken, not ours, or not allowed.
+pub(super) fn bind(
+    address: SocketAddr,
+    copies: usize,
+) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    if address.port() != 0 && is_shared(address) {
+        log::warn!(
+            "another process listens on {address} too: connections are shared with it until it ends"
+        );
+    }
+    let first = listener(address)?;
+    let bound = first.local_addr()?;
+    let mut all = vec![first];
+    for _ in 1..copies {
+        all.push(listener(bound)?);
+    }
+    Ok((bound, all))
+}
+
+/// One listener.
+fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = plain(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket that may take over an address whose old connections linger.
+fn plain(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Whether somebody listens on the address already; `SO_REUSEPORT` alone would not tell.
+fn is_shared(address: SocketAddr) -> bool {
+    plain(address)
+        .and_then(|socket| socket.bind(&address.into()))
+        .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream as StdStream};
+
+    fn net() -> (Poll, MioNet) {
+        let poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        (poll, MioNet::new(registry, Resolver::start(Vec::new()).unwrap()))
+    }
+
+    /// Polls until `done` says that what it wanted has come.
+    fn until(poll: &mut Poll, net: &MioNet, mut done: impl FnMut(Ready) -> bool) {
+        let mut events = Events::with_capacity(16);
+        loop {
+            poll.poll(&mut events, None).unwrap();
+            if events.iter().filter_map(|event| net.ready(event)).any(&mut done) {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn listeners_share_the_port_that_the_first_was_given() {
+        let (address, all) = bind((Ipv4Addr::LOCALHOST, 0).into(), 3).unwrap();
+        assert_ne!(address.port(), 0);
+        for listener in &all {
+            assert_eq!(listener.local_addr().unwrap(), address);
+        }
+        assert!(is_shared(address));
+        drop(all);
+        assert!(!is_shared(address));
+    }
+
+    #[test]
+    fn bytes_go_both_ways_and_the_end_is_seen() {
+        let (mut poll, mut net) = net();
+        let (address, mut all) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+        let listener = net.listen(all.pop().unwrap()).unwrap();
+        let mut peer = StdStream::connect(address).unwrap();
+        until(&mut poll, &net, |ready| ready.socket == listener && ready.readable);
+        let (socket, from) = net.accept(listener).unwrap();
+        assert_eq!(from, peer.local_addr().unwrap());
+        assert!(net.stream(socket).unwrap().nodelay().unwrap());
+        let again = net.accept(listener).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::WouldBlock);
+
+        peer.write_all(b"ping").unwrap();
+        until(&mut poll, &net, |ready| ready.socket == socket && ready.readable);
+        let mut buffer = [0; 16];
+        assert_eq!(net.read(socket, &mut buffer).unwrap(), 4);
+        assert_eq!(net.read(socket, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(net.write(socket, b"pong").unwrap(), 4);
+        net.shutdown(socket);
+        let mut text = String::new();
+        peer.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "pong");
+
+        drop(peer);
+        until(&mut poll, &net, |ready| ready.socket == socket && ready.read_closed);
+        assert_eq!(net.read(socket, &mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_connect_is_decided_after_the_first_writable() {
+        let (mut poll, mut net) = net();
+        let target = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let socket = net.connect(target.local_addr().unwrap()).unwrap();
+        until(&mut poll, &net, |ready| ready.socket == socket && ready.writable);
+        net.connected(socket).unwrap();
+
+        let address = target.local_addr().unwrap();
+        drop(target);
+        let refused = net.connect(address).unwrap();
+        until(&mut poll, &net, |ready| ready.socket == refused && ready.writable);
+        let error = net.connected(refused).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_dead_id_does_not_reach_the_slots_next_socket() {
+        let (_poll, mut net) = net();
+        let target = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = target.local_addr().unwrap();
+        let old = net.connect(address).unwrap();
+        net.close(old);
+        net.close(old);
+        let new = net.connect(address).unwrap();
+        assert_eq!(new.slot, old.slot);
+        assert_ne!(new.generation, old.generation);
+        net.close(old);
+        assert!(net.stream(new).is_ok());
+        assert_eq!(net.read(old, &mut [0; 4]).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(net.write(old, b"x").unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(net.connected(old).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(net.accept(new).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+}
