@@ -33,6 +33,21 @@ pub struct Request<'a> {
     pub settings: Settings<'a>,
     /// Names of what was dropped and matters, for `x-patchbay-dropped`.
     pub dropped: Vec<Cow<'a, str>>,
+    /// What an answer repeats of the request as it came.
+    pub echo: Echo<'a>,
+    /// The answer is a summary that will stand for the conversation (`compaction_trigger`): a
+    /// Responses client gets its text as one `compaction` item. The conversation's last message
+    /// asks for it already.
+    pub compact: bool,
+}
+
+/// The values that a Responses answer repeats verbatim, because their parts are taken apart here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo<'a> {
+    /// The array `tools`; tools from inside the conversation are not in it.
+    pub tools: Option<Raw<'a>>,
+    /// `tool_choice`.
+    pub choice: Option<Raw<'a>>,
 }
 
 /// The single-valued settings. Numbers stay as the client wrote them.

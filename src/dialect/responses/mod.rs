@@ -1,0 +1,70 @@
+//! The Responses API of OpenAI, as clients speak it and as upstreams do.
+
+mod answer;
+mod compact;
+mod encode;
+mod fault;
+mod items_in;
+mod object;
+mod request_in;
+
+use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults};
+use crate::fault::Failure;
+
+/// The dialect's name, also of the opaque items that only it knows.
+const NAME: &str = "responses";
+
+/// The Responses dialect.
+#[derive(Debug)]
+pub struct Responses;
+
+impl Dialect for Responses {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn path(&self) -> &'static str {
+        "/responses"
+    }
+
+    fn decode_request<'a>(&self, body: &'a str) -> Result<Request<'a>, Failure> {
+        request_in::decode(body)
+    }
+
+    fn encode_request(
+        &self,
+        _: &Request<'_>,
+        _: &Target<'_>,
+        _: &mut Vec<u8>,
+    ) -> Result<Sent, Failure> {
+        unimplemented!()
+    }
+
+    fn decoder(&self, _: Sent, _: &Quirks) -> Box<dyn Decode> {
+        unimplemented!()
+    }
+
+    fn encoder(&self, request: &Request<'_>, reply: Reply) -> Box<dyn Encode> {
+        Box::new(encode::Encoder::new(request, reply))
+    }
+
+    fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {
+        faults::from_body(status, body)
+    }
+
+    fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>) {
+        faults::envelope(failure, out);
+    }
+}
+
+/// Appends a JSON value that came from a peer, its line ends (which can only stand between tokens)
+/// as spaces: a line end inside an event would cut it in two.
+fn one_line(value: &str, out: &mut Vec<u8>) {
+    let mut rest = value.as_bytes();
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b' ');
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
