@@ -1,6 +1,7 @@
 //! What the fuzz targets do, here so that ordinary tests run it too. Each function takes any input
 //! and panics when a property does not hold. Not part of the public interface.
 
+use crate::wire::coding::{Refused, decode};
 use crate::wire::json::{self, Bad, Cursor, DEPTH_MAX, Escaped, Kind, Raw, Surrogates, Unescaper};
 use crate::wire::sse::{Decoder, Step};
 use serde_json::{Map, Value};
@@ -238,4 +239,20 @@ pub fn frames_slowly(bytes: &[u8]) -> Vec<OwnedFrame> {
         }
     }
     frames
+}
+
+/// A compressed body never becomes larger than its limit, and a smaller limit only refuses.
+///
+/// # Panics
+/// When it does.
+pub fn coding(body: &[u8]) {
+    const BYTES_MAX: usize = 1024 * 1024;
+    let decoded = decode("zstd", body, BYTES_MAX);
+    if let Ok(plain) = decoded {
+        assert!(plain.len() <= BYTES_MAX);
+        assert_eq!(decode("zstd", body, plain.len()).as_ref(), Ok(&plain));
+        if let Some(less) = plain.len().checked_sub(1) {
+            assert_eq!(decode("zstd", body, less), Err(Refused::TooLarge));
+        }
+    }
 }

@@ -84,7 +84,7 @@ impl Buffer {
     pub fn append<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         self.bytes.truncate(self.end);
         if self.start >= self.len() {
-            self.to_front();
+            self.compact();
             self.bytes.truncate(self.end);
         }
         let result = write(&mut self.bytes);
@@ -124,10 +124,10 @@ impl Buffer {
     #[cold]
     fn make_room(&mut self, min: usize) {
         if self.start >= self.len() {
-            self.to_front();
+            self.compact();
         }
         if self.bytes.len() - self.end < min {
-            self.to_front();
+            self.compact();
             let needed = self.end.saturating_add(min);
             let usual = self.bytes.len().saturating_mul(2).max(BYTES_MIN);
             let usual = usual.max(self.bytes.capacity());
@@ -135,7 +135,7 @@ impl Buffer {
         }
     }
 
-    fn to_front(&mut self) {
+    fn compact(&mut self) {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;

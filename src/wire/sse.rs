@@ -177,12 +177,17 @@ mod tests {
     use crate::fuzzing;
     use proptest::prelude::*;
 
-    fn first(input: &[u8]) -> (Option<(Vec<u8>, Vec<u8>)>, usize) {
+    /// The first step's frame, or what it is instead, and the bytes it took.
+    fn first(input: &[u8]) -> (Result<fuzzing::OwnedFrame, String>, usize) {
         let mut decoder = Decoder::default();
         match decoder.step(input) {
-            (Step::Frame(frame), used) => (Some((frame.name.to_vec(), frame.data.to_vec())), used),
-            (_, used) => (None, used),
+            (Step::Frame(Frame { name, data }), used) => (Ok(owned(name, data)), used),
+            (other, used) => (Err(format!("{other:?}")), used),
         }
+    }
+
+    fn owned(name: &[u8], data: &[u8]) -> fuzzing::OwnedFrame {
+        fuzzing::OwnedFrame { name: name.to_vec(), data: data.to_vec() }
     }
 
     #[test]
@@ -208,19 +213,23 @@ mod tests {
             (b"data: \xc3\xa9\xff\n\n", b"", b"\xc3\xa9\xff"),
         ];
         for (block, name, data) in cases {
-            let (frame, used) = first(block);
-            let expected = Some((name.to_vec(), data.to_vec()));
-            assert_eq!((frame, used), (expected, block.len()), "{:?}", block.escape_ascii());
+            let expected = (Ok(owned(name, data)), block.len());
+            assert_eq!(first(block), expected, "{:?}", block.escape_ascii());
         }
         for nothing in [&b"\n"[..], b"\r\n", b": note\n\n", b"event: x\n\n", b"id\n\r"] {
-            assert_eq!(first(nothing), (None, nothing.len()), "{:?}", nothing.escape_ascii());
+            assert_eq!(
+                first(nothing),
+                (Err("Skip".into()), nothing.len()),
+                "{:?}",
+                nothing.escape_ascii()
+            );
             fuzzing::sse(nothing, 0);
         }
     }
 
     #[test]
     fn the_mark_is_taken_off_once() {
-        assert_eq!(first(b"\xef\xbb\xbfdata: a\n\n"), (None, 3));
+        assert_eq!(first(b"\xef\xbb\xbfdata: a\n\n"), (Err("Skip".into()), 3));
         let mut decoder = Decoder::default();
         assert_eq!(decoder.step(b"\xef\xbb"), (Step::NeedMore, 0));
         assert_eq!(decoder.step(b"\xef\xbb\xbf"), (Step::Skip, 3));
