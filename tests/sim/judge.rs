@@ -1,0 +1,197 @@
+//! Whether what a client got follows from what the upstreams did.
+
+use crate::sim::Profile;
+use crate::sim::check::{self, End, Seen};
+use crate::sim::client::{Outcome, Record};
+use crate::sim::http::Message;
+use crate::sim::net::SimNet;
+use crate::sim::script::Api;
+use crate::sim::upstream::{Execution, Fate};
+
+/// Everything needed to judge one request.
+pub(crate) struct Case<'c> {
+    pub(crate) record: &'c Record,
+    /// What reached upstreams with its marker, in order.
+    pub(crate) executions: Vec<&'c Execution>,
+    pub(crate) net: &'c SimNet,
+    pub(crate) profile: &'c Profile,
+    /// The client stalls for ever: it may be cut.
+    pub(crate) lazy: bool,
+}
+
+impl Case<'_> {
+    /// Says what is wrong, if anything is.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        self.count()?;
+        match &self.record.outcome {
+            Outcome::Bad(error) => Err(format!("the reply is no HTTP: {error}")),
+            Outcome::Left => Ok(()),
+            Outcome::Refused => self.refused(),
+            Outcome::Cut { message, has_head } => self.cut(message, *has_head),
+            Outcome::Whole(message) => self.whole(message),
+        }
+    }
+
+    /// At most one execution; a second only after a reused connection died without a byte.
+    fn count(&self) -> Result<(), String> {
+        match self.executions.as_slice() {
+            [] | [_] => Ok(()),
+            [first, _] if first.was_stale() => Ok(()),
+            [_, _] => Err("executed twice, and the first was no stale connection".to_owned()),
+            more => Err(format!("executed {} times", more.len())),
+        }
+    }
+
+    fn last(&self) -> Option<&Execution> {
+        self.executions.last().copied()
+    }
+
+    /// Whether nothing but success is right.
+    fn must_succeed(&self) -> bool {
+        let calm =
+            |rates: &crate::sim::net::Rates| rates.refused + rates.silent + rates.aborted == 0;
+        let served = self.last().map(|last| last.must_succeed(self.net));
+        let quiet = calm(&self.profile.rates) && !self.profile.is_rough();
+        let quiet = quiet && self.profile.trouble == 0;
+        !self.record.ask.broken && !self.lazy && served.unwrap_or(quiet)
+    }
+
+    fn refused(&self) -> Result<(), String> {
+        let reason = self.profile.drain_us.is_some()
+            || self.record.served > 0
+            || self.profile.rates.aborted > 0
+            || self.record.half_closed;
+        if reason { Ok(()) } else { Err("refused although nothing drains".to_owned()) }
+    }
+
+    fn cut(&self, message: &Message, has_head: bool) -> Result<(), String> {
+        self.markers(message)?;
+        if self.record.half_closed || self.lazy {
+            return Ok(());
+        }
+        if has_head && message.status() == 200 {
+            let seen = self.read(message, false)?;
+            if let End::Whole(_) = seen.end {
+                self.success(&seen)?;
+            }
+        }
+        if self.profile.jump || self.record.ask.broken {
+            return Ok(());
+        }
+        let draining = self.profile.drain_us.is_some_and(|at| at <= self.record.at_us);
+        if !has_head && self.last().is_none() && (draining || self.profile.rates.aborted > 0) {
+            return Ok(());
+        }
+        if self.must_succeed() {
+            return Err(format!("cut although the upstream's reply was whole: {message:?}"));
+        }
+        if has_head { Ok(()) } else { Err("closed without an answer".to_owned()) }
+    }
+
+    fn whole(&self, message: &Message) -> Result<(), String> {
+        self.markers(message)?;
+        let status = message.status();
+        if status != 200 {
+            return self.refusal(message, status);
+        }
+        if self.record.ask.broken {
+            return Err("a broken request was answered with success".to_owned());
+        }
+        let seen = self.read(message, true)?;
+        match &seen.end {
+            End::Whole(_) => self.success(&seen),
+            End::Missing => Err("a clean end without a terminal event".to_owned()),
+            End::Failed(code) if self.must_succeed() && !self.profile.jump => {
+                Err(format!("failed with {code} although the upstream's reply was whole"))
+            }
+            End::Failed(_) => Ok(()),
+        }
+    }
+
+    fn refusal(&self, message: &Message, status: u16) -> Result<(), String> {
+        let code = check::envelope(&String::from_utf8_lossy(&message.body))?;
+        if self.record.ask.broken {
+            let right = (400..500).contains(&status) && self.executions.is_empty();
+            return if right {
+                Ok(())
+            } else {
+                Err(format!("{status} {code} to a broken request"))
+            };
+        }
+        if self.must_succeed() && !self.profile.jump {
+            return Err(format!("{status} {code} although the upstream's reply was whole"));
+        }
+        match self.last().map(|last| &last.reply) {
+            Some(reply) if reply.status != 200 && reply.fate == Fate::Whole => {
+                if status != reply.status {
+                    return Err(format!("{status} {code} for the upstream's {}", reply.status));
+                }
+                if status == 429 && message.field("retry-after") != Some("7") {
+                    return Err("the 429 lost its Retry-After".to_owned());
+                }
+                Ok(())
+            }
+            _ if status < 500 && self.last().is_none() => {
+                Err(format!("{status} {code} to a good request: {message:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&self, message: &Message, whole: bool) -> Result<Seen, String> {
+        let body = match std::str::from_utf8(&message.body) {
+            Ok(body) => body,
+            // A cut may go through a character.
+            Err(error) if !whole => {
+                std::str::from_utf8(&message.body[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(error) => return Err(format!("the reply is not UTF-8: {error}")),
+        };
+        let kind = message.field("content-type").unwrap_or_default();
+        let right = if self.record.ask.stream { "text/event-stream" } else { "application/json" };
+        if !kind.starts_with(right) {
+            return Err(format!("content-type {kind:?}"));
+        }
+        match (self.record.ask.api, self.record.ask.stream) {
+            (Api::Responses, true) => check::responses_stream(body, whole),
+            (Api::Chat, true) => check::chat_stream(body, whole),
+            _ if !whole => Ok(Seen::default()),
+            (Api::Responses, false) => check::responses_document(body),
+            (Api::Chat, false) => check::chat_document(body),
+        }
+        .map_err(|error| format!("{error}\n--- the reply:\n{body}"))
+    }
+
+    /// A success must be the upstream's own.
+    fn success(&self, seen: &Seen) -> Result<(), String> {
+        let Some(last) = self.last() else {
+            return Err("a success that no upstream gave".to_owned());
+        };
+        if !last.may_succeed() {
+            return Err(format!("a success, but the upstream's reply was {:?}", last.reply.fate));
+        }
+        let content = &last.reply.content;
+        let expected = Seen {
+            text: content.text.clone(),
+            reasoning: content.reasoning.clone(),
+            calls: content.calls.clone(),
+            end: End::Whole(content.finish.to_owned()),
+        };
+        if *seen == expected {
+            return Ok(());
+        }
+        Err(format!("not what the upstream said:\n  got  {seen:?}\n  sent {expected:?}"))
+    }
+
+    /// Nothing of one client reaches another.
+    fn markers(&self, message: &Message) -> Result<(), String> {
+        let mut all = message.body.clone();
+        for (name, value) in &message.fields {
+            all.extend_from_slice(format!("\n{name}: {value}").as_bytes());
+        }
+        match check::markers(&all).into_iter().find(|marker| *marker != self.record.ask.marker) {
+            Some(foreign) => Err(format!("the reply holds {foreign} of another request")),
+            None => Ok(()),
+        }
+    }
+}

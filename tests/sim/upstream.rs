@@ -1,0 +1,384 @@
+//! Simulated model servers: they read requests, decide a fate for each, and send the reply in
+//! pieces of any size.
+
+use crate::sim::check;
+use crate::sim::http::{Message, Reader, Side};
+use crate::sim::net::{ConnId, Got, SimNet};
+use crate::sim::script::{self, Api, Content};
+use crate::sim::{Profile, Random};
+use serde_json::Value;
+
+/// What becomes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Sent whole.
+    Whole,
+    /// Broken off after so many bytes, by a reset or by an orderly end.
+    Cut { at: usize, reset: bool },
+    /// Nothing more after so many bytes, until the proxy gives up.
+    Stall { at: usize },
+}
+
+/// One request that reached an upstream whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Execution {
+    pub(crate) marker: String,
+    pub(crate) conn: ConnId,
+    /// Requests served before on this connection.
+    pub(crate) served: usize,
+    pub(crate) began_us: u64,
+    /// Bytes of the reply that are on their way.
+    pub(crate) sent: usize,
+    pub(crate) reply: Reply,
+    /// When nothing more will be sent.
+    pub(crate) ended_us: Option<u64>,
+    /// When a stall began.
+    pub(crate) stalled_us: Option<u64>,
+}
+
+/// A reply, ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) content: Content,
+    pub(crate) fate: Fate,
+    /// Offset of the first byte from which on the reader can know that the answer is whole.
+    pub(crate) whole_from: usize,
+    bytes: Vec<u8>,
+    junk: &'static [u8],
+    closes: bool,
+}
+
+impl Execution {
+    /// Whether a client may be told that this was a success.
+    pub(crate) fn may_succeed(&self) -> bool {
+        self.reply.status == 200 && self.sent >= self.reply.whole_from
+    }
+
+    /// Whether the reply left whole and well.
+    pub(crate) fn must_succeed(&self, net: &SimNet) -> bool {
+        self.may_succeed()
+            && self.reply.fate == Fate::Whole
+            && self.sent == self.reply.bytes.len()
+            && !net.conn(self.conn).was_reset
+    }
+
+    /// Whether the connection was reused and died before the first byte of the reply.
+    pub(crate) fn was_stale(&self) -> bool {
+        self.served > 0 && self.sent == 0 && matches!(self.reply.fate, Fate::Cut { .. })
+    }
+}
+
+#[derive(Debug)]
+struct Link {
+    id: ConnId,
+    api: Api,
+    reader: Reader,
+    served: usize,
+    current: Option<usize>,
+    next_us: u64,
+    closes_us: Option<u64>,
+    closed: bool,
+    /// Never reads.
+    deaf: bool,
+    /// Dies in the middle of the first request.
+    brittle: bool,
+}
+
+/// All model servers.
+#[derive(Debug)]
+pub(crate) struct Server {
+    random: Random,
+    profile: Profile,
+    links: Vec<Link>,
+    pub(crate) executions: Vec<Execution>,
+    /// What the proxy sent that it must not send.
+    pub(crate) errors: Vec<String>,
+    /// Links that were deaf, for those who look for reasons of a wait.
+    pub(crate) deaf: u64,
+}
+
+const JUNK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+    13\r\n\r\n\"mk_deadbeef\"";
+
+impl Server {
+    pub(crate) fn new(seed: u64, profile: Profile) -> Self {
+        Self {
+            random: Random::new(seed),
+            profile,
+            links: Vec::new(),
+            executions: Vec::new(),
+            errors: Vec::new(),
+            deaf: 0,
+        }
+    }
+
+    /// Does what can be done now; returns when there is more.
+    pub(crate) fn step(&mut self, net: &mut SimNet) -> Option<u64> {
+        for id in net.take_fresh() {
+            let to = net.conn(id).to.map(|address| address.port());
+            let trouble = self.profile.trouble;
+            let link = Link {
+                id,
+                api: if to == Some(81) { Api::Responses } else { Api::Chat },
+                reader: Reader::new(Side::Requests),
+                served: 0,
+                current: None,
+                next_us: 0,
+                closes_us: self.random.chance(trouble / 4).then_some(net.now_us),
+                closed: false,
+                deaf: self.random.chance(trouble / 8),
+                brittle: self.random.chance(trouble / 8),
+            };
+            self.deaf += u64::from(link.deaf);
+            self.links.push(link);
+        }
+        let mut next: Option<u64> = None;
+        for index in 0..self.links.len() {
+            if self.links[index].closed {
+                continue;
+            }
+            self.read(index, net);
+            self.send(index, net);
+            self.close_idle(index, net);
+            let link = &self.links[index];
+            let sending = link.current.filter(|_| !link.closed).map(|_| link.next_us);
+            let wakes = [sending, link.closes_us.filter(|_| !link.closed)];
+            let wake = wakes.into_iter().flatten().filter(|at| *at > net.now_us).min();
+            next = [next, wake].into_iter().flatten().min();
+        }
+        next
+    }
+
+    /// Whether a request of this marker is being served, or was.
+    pub(crate) fn of(&self, marker: &str) -> Vec<&Execution> {
+        self.executions.iter().filter(|execution| execution.marker == marker).collect()
+    }
+
+    fn read(&mut self, index: usize, net: &mut SimNet) {
+        let link = &mut self.links[index];
+        if link.deaf {
+            return;
+        }
+        loop {
+            match net.peer_recv(link.id, 64 << 10) {
+                Got::Bytes(bytes) => {
+                    link.reader.feed(&bytes);
+                    if link.brittle && link.served == 0 {
+                        link.closed = true;
+                        net.peer_rst(link.id);
+                        return;
+                    }
+                }
+                Got::Nothing => break,
+                Got::Fin | Got::Rst => {
+                    link.closed = true;
+                    let id = link.id;
+                    if let Some(current) = link.current {
+                        self.executions[current].ended_us.get_or_insert(net.now_us);
+                    }
+                    net.peer_close(id);
+                    return;
+                }
+            }
+        }
+        if link.current.is_some() {
+            return;
+        }
+        match link.reader.next() {
+            Ok(None) => {}
+            Ok(Some(request)) => self.begin(index, &request, net),
+            Err(error) => self.errors.push(format!("the request is broken: {error}")),
+        }
+    }
+
+    fn begin(&mut self, index: usize, request: &Message, net: &mut SimNet) {
+        let link = &mut self.links[index];
+        let markers = check::markers(&request.body);
+        let path = match link.api {
+            Api::Chat => "POST /v1/chat/completions HTTP/1.1",
+            Api::Responses => "POST /v1/responses HTTP/1.1",
+        };
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+        let right = request.line == path
+            && request.field("authorization") == Some("Bearer sim-key")
+            && request.field("host").is_some_and(|host| host.ends_with(".sim"))
+            && body["model"] == "up-model"
+            && markers.windows(2).all(|pair| pair[0] == pair[1]);
+        let Some(marker) = markers.first().filter(|_| right) else {
+            self.errors.push(format!("a wrong request: {request:?}"));
+            return;
+        };
+        let stream = body["stream"] == true;
+        let reply = make(link.api, stream, marker, &self.profile, &mut self.random);
+        link.current = Some(self.executions.len());
+        link.next_us = net.now_us + self.random.below(3_000);
+        self.executions.push(Execution {
+            marker: marker.clone(),
+            conn: link.id,
+            served: link.served,
+            began_us: net.now_us,
+            sent: 0,
+            reply,
+            ended_us: None,
+            stalled_us: None,
+        });
+        link.served += 1;
+    }
+
+    fn send(&mut self, index: usize, net: &mut SimNet) {
+        let link = &mut self.links[index];
+        while let Some(current) = link.current
+            && !link.closed
+            && link.next_us <= net.now_us
+        {
+            let execution = &mut self.executions[current];
+            let reply = &execution.reply;
+            let end = match reply.fate {
+                Fate::Whole => reply.bytes.len(),
+                Fate::Cut { at, .. } | Fate::Stall { at } => at,
+            };
+            if execution.sent >= end {
+                finish(link, execution, &self.profile, &mut self.random, net);
+                return;
+            }
+            let span = *self.random.pick(&[8, 300, 3_000, 30_000]);
+            let most = 1 + self.random.below(span);
+            let to = end.min(execution.sent + most as usize);
+            let taken = net.peer_send(link.id, &reply.bytes[execution.sent..to]);
+            execution.sent += taken;
+            if taken == 0 {
+                // No room: the next look comes when the proxy has read, at this very time.
+                return;
+            }
+            if self.random.chance(self.profile.gap) {
+                let most = if self.random.chance(100) { 4_000_000 } else { 20_000 };
+                link.next_us = net.now_us + 1 + self.random.below(most);
+            }
+        }
+    }
+
+    fn close_idle(&mut self, index: usize, net: &mut SimNet) {
+        let link = &mut self.links[index];
+        if link.closed || link.current.is_some() || link.closes_us.is_none_or(|at| at > net.now_us)
+        {
+            return;
+        }
+        link.closed = true;
+        if self.random.chance(300) { net.peer_rst(link.id) } else { net.peer_close(link.id) }
+    }
+}
+
+/// The reply was sent as far as its fate allows.
+fn finish(
+    link: &mut Link,
+    execution: &mut Execution,
+    profile: &Profile,
+    random: &mut Random,
+    net: &mut SimNet,
+) {
+    let now = net.now_us;
+    match execution.reply.fate {
+        Fate::Stall { .. } => {
+            execution.stalled_us.get_or_insert(now);
+            link.next_us = u64::MAX;
+            return;
+        }
+        Fate::Cut { reset, .. } => {
+            if reset {
+                net.peer_rst(link.id)
+            } else {
+                net.peer_close(link.id)
+            }
+            link.closed = true;
+        }
+        Fate::Whole => {
+            if !execution.reply.junk.is_empty() {
+                net.peer_send(link.id, execution.reply.junk);
+            }
+            if execution.reply.closes {
+                net.peer_close(link.id);
+                link.closed = true;
+            } else if random.chance(profile.idle_close) {
+                link.closes_us = Some(now + random.below(40_000));
+            }
+        }
+    }
+    execution.ended_us.get_or_insert(now);
+    link.current = None;
+}
+
+/// Decides a reply and its fate.
+fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Random) -> Reply {
+    let content = script::content(marker, random);
+    let refuse = random.chance(profile.trouble / 3);
+    let fault = stream && !refuse && random.chance(profile.trouble / 4);
+    let status = if refuse { *random.pick(&[400, 429, 500, 503]) } else { 200 };
+    let body = if refuse {
+        let bytes = script::upstream_error(marker).to_string().into_bytes();
+        script::Body { whole_from: usize::MAX, bytes, is_stream: false }
+    } else {
+        script::body(api, stream, marker, &content, fault, random)
+    };
+    let framing = random.below(3);
+    let closes = framing == 2 || random.chance(150);
+    let mut bytes = Vec::new();
+    if random.chance(100) {
+        bytes.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+    }
+    bytes.extend_from_slice(head(status, &body, framing, closes).as_bytes());
+    let mut whole_from = usize::MAX;
+    if framing == 1 {
+        let (mut rest, mut done) = (&body.bytes[..], 0);
+        while !rest.is_empty() {
+            let span = *random.pick(&[5, 400, 9_000]);
+            let size = rest.len().min(1 + random.below(span) as usize);
+            let extension = if random.chance(30) { ";x=\"y\"" } else { "" };
+            bytes.extend_from_slice(format!("{size:x}{extension}\r\n").as_bytes());
+            if body.is_stream && (done..=done + size).contains(&body.whole_from) {
+                whole_from = whole_from.min(bytes.len() + body.whole_from - done);
+            }
+            bytes.extend_from_slice(&rest[..size]);
+            bytes.extend_from_slice(b"\r\n");
+            done += size;
+            rest = &rest[size..];
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        if !body.is_stream && body.whole_from != usize::MAX {
+            whole_from = bytes.len();
+        }
+    } else {
+        whole_from = body.whole_from.saturating_add(bytes.len());
+        bytes.extend_from_slice(&body.bytes);
+    }
+    let fate = match random.below(1000) {
+        n if n < profile.trouble / 2 => {
+            let at = if random.chance(300) { 0 } else { random.below(bytes.len() as u64) as usize };
+            Fate::Cut { at, reset: random.chance(500) }
+        }
+        n if n < profile.trouble * 2 / 3 => {
+            Fate::Stall { at: random.below(bytes.len() as u64) as usize }
+        }
+        _ => Fate::Whole,
+    };
+    let junk = random.chance(profile.trouble / 4) && framing != 2;
+    let junk: &[u8] = if junk { JUNK } else { b"" };
+    Reply { status, content, fate, whole_from, bytes, junk, closes }
+}
+
+fn head(status: u16, body: &script::Body, framing: u64, closes: bool) -> String {
+    let kind = if body.is_stream { "text/event-stream" } else { "application/json" };
+    let mut head = format!("HTTP/1.1 {status} Sim\r\nContent-Type: {kind}\r\n");
+    match framing {
+        0 => head.push_str(&format!("Content-Length: {}\r\n", body.bytes.len())),
+        1 => head.push_str("Transfer-Encoding: chunked\r\n"),
+        _ => {}
+    }
+    if closes {
+        head.push_str("Connection: close\r\n");
+    }
+    if status == 429 {
+        head.push_str("Retry-After: 7\r\n");
+    }
+    head + "\r\n"
+}

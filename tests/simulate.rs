@@ -1,0 +1,50 @@
+//! Does the worker survive the world? One thread, a clock of its own, and hundreds of seeds.
+//!
+//! `PATCHBAY_SIM_SEEDS=N` runs more seeds, `PATCHBAY_SIM_SEED=S` replays one and prints what
+//! happens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
+mod sim;
+
+#[test]
+#[ignore = "until the worker is there"]
+fn the_worker_survives_every_seed() {
+    if let Ok(seed) = std::env::var("PATCHBAY_SIM_SEED") {
+        let seed = seed.parse().expect("PATCHBAY_SIM_SEED is a number");
+        println!("{:?}", sim::run::run(seed, true).unwrap());
+        return;
+    }
+    let count = std::env::var("PATCHBAY_SIM_SEEDS").map_or(256, |text| text.parse().unwrap());
+    let mut total = sim::run::Stats::default();
+    let mut failed = Vec::new();
+    for seed in 0..count {
+        let result = std::panic::catch_unwind(|| sim::run::run(seed, false));
+        match result {
+            Ok(Ok(stats)) => {
+                total.requests += stats.requests;
+                total.whole += stats.whole;
+                total.executions += stats.executions;
+                total.retried += stats.retried;
+                total.turns += stats.turns;
+                total.virtual_s += stats.virtual_s;
+            }
+            Ok(Err(error)) => failed.push(format!("seed {seed}: {error}")),
+            Err(_) => failed.push(format!("seed {seed}: panicked")),
+        }
+    }
+    println!("{total:?}");
+    let first = failed.first().map(String::as_str).unwrap_or_default();
+    assert!(
+        failed.is_empty(),
+        "{} of {count} seeds failed; the first:\n{first}\nReplay one with\n  \
+         PATCHBAY_SIM_SEED=N cargo test --test simulate -- --nocapture",
+        failed.len()
+    );
+}
