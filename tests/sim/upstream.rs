@@ -286,9 +286,9 @@ fn finish(
         }
         Fate::Cut { reset, .. } => {
             if reset {
-                net.peer_rst(link.id)
+                net.peer_rst(link.id);
             } else {
-                net.peer_close(link.id)
+                net.peer_close(link.id);
             }
             link.closed = true;
         }
