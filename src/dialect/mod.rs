@@ -10,6 +10,7 @@ pub mod lanes;
 pub mod quirks;
 pub mod request;
 pub mod responses;
+pub mod soften;
 pub mod tools;
 
 use crate::fault::Failure;
@@ -75,6 +76,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
     /// status, refined by what the body says; the message is cut to a few hundred characters and
     /// never holds HTML.
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure;
+
+    /// The parameters of its requests that only tune an answer, so that a request which an upstream
+    /// refused because of one can go once more without it.
+    fn optional_parameters(&self) -> &'static [soften::Optional] {
+        &[]
+    }
 
     /// Appends the error envelope that tells a client of `failure`.
     fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>);
