@@ -1,0 +1,156 @@
+//! What several subcommands do on their way to a running proxy.
+
+use patchbay::config::{self, Config, Overrides, World};
+use patchbay::proxy::transport::TlsTable;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Starts logging to stderr, or to a file. `level` beats `RUST_LOG`, which beats `usual`.
+pub(super) fn start_log(level: Option<&str>, usual: &str, file: Option<File>) {
+    let said = level.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(said.as_deref().unwrap_or(usual));
+    if let Some(file) = file {
+        builder.target(env_logger::Target::Pipe(Box::new(file)));
+    }
+    // A second logger in one process is the only way to fail.
+    let _ = builder.try_init();
+}
+
+/// Reads the configuration file, if there is one, and the certificates that it names.
+pub(super) fn load(
+    file: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<(Arc<Config>, Arc<TlsTable>), String> {
+    let text = match file {
+        Some(path) => Some(read(path, "the configuration file")?),
+        None => None,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let var = |name: &str| std::env::var(name).ok();
+    let config = config::load(file.zip(text.as_deref()), overrides, World { var: &var, cores })?;
+    let mut certificates = Vec::new();
+    for (index, provider) in config.providers.iter().enumerate() {
+        if !provider.url.tls {
+            continue;
+        }
+        let pem = match &provider.ca_file {
+            Some(path) => read(path, "the CA file")?.into_bytes(),
+            None => Vec::new(),
+        };
+        certificates.push((index, pem));
+    }
+    let tls = TlsTable::new(&certificates)?;
+    Ok((Arc::new(config), Arc::new(tls)))
+}
+
+fn read(path: &Path, what: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
+}
+
+/// Writes a line for the person at the terminal.
+pub(super) fn say(line: &str) {
+    // A closed stderr is no reason to end.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes `{"port":N,"pid":N}` and a line end, whole or not at all, readable for the owner only.
+pub(super) fn write_server_info(path: &Path, address: SocketAddr) -> Result<(), String> {
+    let pid = std::process::id();
+    let line = format!("{{\"port\":{},\"pid\":{pid}}}\n", address.port());
+    write_private(path, line.as_bytes())
+        .map_err(|why| format!("cannot write {}: {why}", path.display()))
+}
+
+/// Writes a file by way of a temporary one beside it.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = create_private(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Creates a file that nobody else can read and that was not there before.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// A folder for this process alone, removed when dropped.
+#[derive(Debug)]
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it below the system's folder for temporary files.
+    pub(super) fn new() -> Result<Self, String> {
+        use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+        use std::os::unix::fs::DirBuilderExt as _;
+        let random = RandomState::new().build_hasher().finish();
+        let path = std::env::temp_dir().join(format!("patchbay-{random:016x}"));
+        // Fails when it exists: nobody can have prepared it for us.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|why| format!("cannot make the folder {}: {why}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// The path of a file in it.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Leaves the folder where it is.
+    pub(super) fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_server_info_is_one_private_line_that_replaces_an_old_one() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.file("info.json");
+        fs::write(&path, "something old and longer than what follows, in one line").unwrap();
+        write_server_info(&path, "127.0.0.1:8787".parse().unwrap()).unwrap();
+        let pid = std::process::id();
+        let expected = format!("{{\"port\":8787,\"pid\":{pid}}}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let nowhere = scratch.file("no").join("such.json");
+        let error = write_server_info(&nowhere, "127.0.0.1:1".parse().unwrap()).unwrap_err();
+        assert!(error.starts_with("cannot write "), "{error}");
+    }
+
+    #[test]
+    fn a_scratch_folder_is_private_and_goes_away() {
+        let scratch = Scratch::new().unwrap();
+        let file = scratch.file("a");
+        let folder = file.parent().unwrap().to_owned();
+        create_private(&file).unwrap();
+        assert!(create_private(&file).is_err());
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(scratch);
+        assert!(!folder.exists());
+    }
+}

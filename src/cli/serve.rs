@@ -1,0 +1,88 @@
+//! `patchbay serve`
+
+use super::{Flags, common};
+use patchbay::config::{Config, address};
+use patchbay::reactor::{Ending, Proxy, watch_signals};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The flags of `serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Address to listen on, IP:PORT; may be repeated [default: 127.0.0.1 with a free port].
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PATCHBAY_LISTEN",
+        value_parser = address,
+        value_delimiter = ',',
+        conflicts_with = "port"
+    )]
+    listen: Vec<SocketAddr>,
+
+    /// Port to listen on at 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "N", env = "PATCHBAY_PORT")]
+    port: Option<u16>,
+
+    /// Write {"port":N,"pid":N} to this file once listening.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_SERVER_INFO")]
+    server_info: Option<PathBuf>,
+
+    /// Let `GET /shutdown` from this machine end the process.
+    #[arg(long, env = "PATCHBAY_HTTP_SHUTDOWN")]
+    http_shutdown: bool,
+}
+
+/// Serves until a signal.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
+    common::start_log(args.flags.log_level.as_deref(), "info", None);
+    let mut overrides = args.flags.overrides();
+    overrides.listen.clone_from(&args.listen);
+    overrides.listen.extend(args.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    overrides.server_info.clone_from(&args.server_info);
+    overrides.http_shutdown = args.http_shutdown;
+    let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
+
+    let proxy = Proxy::start(&config, &tls)?;
+    watch_signals(&[SIGINT, SIGTERM], proxy.mailbox())
+        .map_err(|why| format!("cannot catch signals: {why}"))?;
+    for address in proxy.addresses() {
+        common::say(&format!("patchbay listens on http://{address}"));
+        if let Some(warning) = exposed(*address, &config) {
+            common::say(&warning);
+        }
+    }
+    if let (Some(path), Some(address)) = (&config.server_info, proxy.addresses().first()) {
+        common::write_server_info(path, *address)?;
+    }
+    Ok(match proxy.keep() {
+        Ending::Drained => ExitCode::SUCCESS,
+        Ending::Signal(signal) => code(128 + signal),
+        Ending::Failed => ExitCode::FAILURE,
+    })
+}
+
+/// An exit code; what does not fit is a plain failure.
+pub(super) fn code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What is open to whom when others than this machine can connect.
+fn exposed(address: SocketAddr, config: &Config) -> Option<String> {
+    if address.ip().is_loopback() {
+        return None;
+    }
+    Some(if config.client_keys.is_empty() {
+        format!(
+            "warning: everybody who can reach {address} can use the upstreams with their keys: \
+             add [clients.keys] to a configuration file, or listen on 127.0.0.1"
+        )
+    } else {
+        format!("warning: client keys and answers cross the network to {address} in the clear")
+    })
+}
