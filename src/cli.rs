@@ -1,7 +1,9 @@
 //! What was typed. What it means is [`patchbay::config`]'s business.
 
 mod common;
+pub(crate) mod demo;
 pub(crate) mod run;
+mod scripted;
 pub(crate) mod serve;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -22,6 +24,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show the whole path without a key or a network: the proxy and a scripted model.
+    ///
+    /// Sends one request through both, shows the stream that comes back, then stays up and tells
+    /// how to use it.
+    Demo(demo::Args),
     /// Run the proxy until a signal ends it.
     ///
     /// SIGINT and SIGTERM let what runs finish for `[timeouts] drain_ms` while nothing new is

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let ended = match cli::Cli::parse().command {
+        cli::Command::Demo(args) => cli::demo::run(&args),
         cli::Command::Serve(args) => cli::serve::run(&args),
         cli::Command::Run(args) => cli::run::run(&args),
     };

@@ -2,11 +2,14 @@
 
 use patchbay::config::{self, Config, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
+use patchbay::reactor::{Ending, Proxy, watch_signals};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Starts logging to stderr, or to a file. `level` beats `RUST_LOG`, which beats `usual`.
@@ -50,6 +53,27 @@ pub(super) fn load(
 
 fn read(path: &Path, what: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
+}
+
+/// Lets SIGINT and SIGTERM drain the proxy instead of killing it. To be called before anybody is
+/// told that it runs.
+pub(super) fn watch(proxy: &Proxy) -> Result<(), String> {
+    watch_signals(&[SIGINT, SIGTERM], proxy.mailbox())
+        .map_err(|why| format!("cannot catch signals: {why}"))
+}
+
+/// Keeps a proxy running until a signal, and says how it ended.
+pub(super) fn keep(proxy: Proxy) -> ExitCode {
+    match proxy.keep() {
+        Ending::Drained => ExitCode::SUCCESS,
+        Ending::Signal(signal) => code(128 + signal),
+        Ending::Failed => ExitCode::FAILURE,
+    }
+}
+
+/// An exit code; what does not fit is a plain failure.
+pub(super) fn code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// Writes a line for the person at the terminal.

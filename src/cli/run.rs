@@ -1,6 +1,6 @@
 //! `patchbay run`: a proxy for the lifetime of one command.
 
-use super::serve::code;
+use super::common::code;
 use super::{Flags, common};
 use patchbay::config::{Config, Credential};
 use patchbay::reactor::{Notice, Proxy, watch_signals};

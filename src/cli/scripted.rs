@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The one model that it has.
-pub const MODEL: &str = "scripted-model";
+pub(crate) const MODEL: &str = "scripted-model";
 
 /// Pause between two deltas, so that a person sees the stream.
 const PACE: Duration = Duration::from_millis(25);
@@ -19,10 +19,7 @@ const PACE: Duration = Duration::from_millis(25);
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Starts the server on a thread of its own; it ends with the process.
-///
-/// # Errors
-/// The port cannot be bound.
-pub fn start(port: u16) -> io::Result<SocketAddr> {
+pub(crate) fn start(port: u16) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("scripted-model".into()).spawn(move || {

@@ -2,8 +2,7 @@
 
 use super::{Flags, common};
 use patchbay::config::{Config, address};
-use patchbay::reactor::{Ending, Proxy, watch_signals};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use patchbay::reactor::Proxy;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,8 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
 
     let proxy = Proxy::start(&config, &tls)?;
-    watch_signals(&[SIGINT, SIGTERM], proxy.mailbox())
-        .map_err(|why| format!("cannot catch signals: {why}"))?;
+    common::watch(&proxy)?;
     for address in proxy.addresses() {
         common::say(&format!("patchbay listens on http://{address}"));
         if let Some(warning) = exposed(*address, &config) {
@@ -60,16 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     if let (Some(path), Some(address)) = (&config.server_info, proxy.addresses().first()) {
         common::write_server_info(path, *address)?;
     }
-    Ok(match proxy.keep() {
-        Ending::Drained => ExitCode::SUCCESS,
-        Ending::Signal(signal) => code(128 + signal),
-        Ending::Failed => ExitCode::FAILURE,
-    })
-}
-
-/// An exit code; what does not fit is a plain failure.
-pub(super) fn code(code: i32) -> ExitCode {
-    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
+    Ok(common::keep(proxy))
 }
 
 /// What is open to whom when others than this machine can connect.

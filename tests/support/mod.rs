@@ -11,32 +11,32 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running `patchbay serve`; killed when dropped.
-pub struct Patchbay {
-    pub address: SocketAddr,
-    pub child: Child,
+pub(crate) struct Patchbay {
+    pub(crate) address: SocketAddr,
+    pub(crate) child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Patchbay {
     /// Starts it for one upstream, with a key, and waits until it listens.
-    pub fn for_upstream(url: &str, more: &[&str]) -> Self {
+    pub(crate) fn for_upstream(url: &str, more: &[&str]) -> Self {
         let mut args = vec!["--upstream-url", url, "--api-key-env", "PATCHBAY_TEST_KEY"];
         args.extend(more);
         Self::start(&args)
     }
 
     /// Starts `serve` with these arguments on a free port.
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
         command.args(["serve", "--workers", "1"]).args(args);
         Self::spawn(command)
     }
 
     /// Starts a prepared command that ends in `serve` arguments.
-    pub fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let info = folder.path().join("info.json");
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
@@ -56,22 +56,22 @@ impl Patchbay {
     }
 
     /// What it wrote to stderr so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap()
     }
 
     /// Where it logs.
-    pub fn log_path(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
     /// A new connection to it.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// Posts JSON on a new connection and returns the reply.
-    pub fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
         let mut client = self.connect();
         client.send_post(path, &[], body);
         client.reply()
@@ -86,7 +86,7 @@ impl Drop for Patchbay {
 }
 
 /// Asks until there is an answer; panics after [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -99,40 +99,40 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// One client connection.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
 /// A reply as it came.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body without its transfer coding.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body ended as its framing says.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Reply {
     /// A header's value; names are compared in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The `data` of every event of a stream.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
         lines.map(str::to_owned).collect()
@@ -141,7 +141,7 @@ impl Reply {
 
 impl Client {
     /// Connects.
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -151,12 +151,12 @@ impl Client {
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// Sends a POST with a JSON body.
-    pub fn send_post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) {
+    pub(crate) fn send_post(&mut self, path: &str, headers: &[(&str, &str)], body: &str) {
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n",
@@ -169,29 +169,29 @@ impl Client {
     }
 
     /// Sends a GET.
-    pub fn send_get(&mut self, path: &str) {
+    pub(crate) fn send_get(&mut self, path: &str) {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").as_bytes());
     }
 
     /// Reads one whole reply; panics when not even a head comes.
-    pub fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         self.try_reply().unwrap_or_else(|error| panic!("no reply: {error}"))
     }
 
     /// Reads one reply; an error when the connection ends or is silent before its head ended.
-    pub fn try_reply(&mut self) -> io::Result<Reply> {
+    pub(crate) fn try_reply(&mut self) -> io::Result<Reply> {
         read_reply(&mut self.reader)
     }
 
     /// Reads the next line of a body or head, as it comes.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         line
     }
 
     /// True when the peer has closed the connection and sent nothing more.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         match self.reader.read(&mut byte) {
             Ok(count) => count == 0,
@@ -249,7 +249,11 @@ fn read_body(
     if let Some(length) = field(headers, "content-length") {
         let length: u64 = length.parse().map_err(io::Error::other)?;
         let read = reader.take(length).read_to_end(body)?;
-        return if read as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        return if read as u64 == length {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        };
     }
     if field(headers, "transfer-encoding").is_none() {
         return Ok(());
@@ -275,47 +279,47 @@ fn read_body(
 
 /// A request as an upstream received it.
 #[derive(Debug)]
-pub struct Received {
-    pub line: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Received {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Counts the connections of the upstream, from 0.
-    pub connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Received {
     /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         field(&self.headers, name)
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// What an upstream's script may do with a connection.
-pub trait Wire: Read + Write + Send {}
+pub(crate) trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
 /// What happens after a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     Keep,
     Close,
 }
 
 /// An upstream on a thread of its own, a thread a connection.
-pub struct Upstream {
-    pub address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     /// Every request, as soon as it is whole.
-    pub received: Receiver<Received>,
+    pub(crate) received: Receiver<Received>,
 }
 
 impl Upstream {
     /// Starts one. `script` answers each request on its connection.
-    pub fn start<F>(script: F) -> Self
+    pub(crate) fn start<F>(script: F) -> Self
     where
         F: Fn(&Received, &mut dyn Wire) -> Then + Send + Sync + Clone + 'static,
     {
@@ -323,7 +327,7 @@ impl Upstream {
     }
 
     /// Starts one whose connections are wrapped first, for instance in TLS.
-    pub fn start_wrapped<F, W, S>(script: F, wrap: W) -> Self
+    pub(crate) fn start_wrapped<F, W, S>(script: F, wrap: W) -> Self
     where
         F: Fn(&Received, &mut dyn Wire) -> Then + Send + Sync + Clone + 'static,
         W: Fn(TcpStream) -> io::Result<S> + Send + Sync + Clone + 'static,
@@ -346,12 +350,12 @@ impl Upstream {
     }
 
     /// The URL of its Chat Completions operation.
-    pub fn chat_url(&self) -> String {
+    pub(crate) fn chat_url(&self) -> String {
         format!("http://{}/v1/chat/completions", self.address)
     }
 
     /// The next request that it received.
-    pub fn next(&self) -> Received {
+    pub(crate) fn next(&self) -> Received {
         self.received.recv_timeout(PATIENCE).expect("the upstream received no request")
     }
 }
@@ -378,16 +382,14 @@ fn serve<S: Read + Write + Send>(
 }
 
 /// A Chat Completions stream of these deltas, with a usage chunk and `[DONE]`.
-pub fn chat_stream(deltas: &[serde_json::Value], finish: &str) -> String {
+pub(crate) fn chat_stream(deltas: &[serde_json::Value], finish: &str) -> String {
     let chunk = |choices: serde_json::Value, usage: serde_json::Value| {
         let value = serde_json::json!({"id": "chatcmpl-1", "object": "chat.completion.chunk",
             "created": 1_750_000_000, "model": "upstream-model", "choices": choices,
             "usage": usage});
         format!("data: {value}\n\n")
     };
-    let choice = |delta: &serde_json::Value, finish: serde_json::Value| {
-        serde_json::json!([{"index": 0, "delta": delta, "finish_reason": finish}])
-    };
+    let choice = |delta: &serde_json::Value, finish: serde_json::Value| serde_json::json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
     let mut stream = String::new();
     for delta in deltas {
         stream += &chunk(choice(delta, serde_json::Value::Null), serde_json::Value::Null);
@@ -399,12 +401,12 @@ pub fn chat_stream(deltas: &[serde_json::Value], finish: &str) -> String {
 }
 
 /// A text answer as a chat stream.
-pub fn chat_text(text: &str) -> String {
+pub(crate) fn chat_text(text: &str) -> String {
     chat_stream(&[serde_json::json!({"role": "assistant", "content": text})], "stop")
 }
 
 /// Writes a reply with a length.
-pub fn reply(wire: &mut dyn Wire, status: &str, content_type: &str, body: &str) {
+pub(crate) fn reply(wire: &mut dyn Wire, status: &str, content_type: &str, body: &str) {
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
@@ -414,7 +416,7 @@ pub fn reply(wire: &mut dyn Wire, status: &str, content_type: &str, body: &str) 
 }
 
 /// Writes a chunked event stream.
-pub fn reply_stream(wire: &mut dyn Wire, stream: &str) {
+pub(crate) fn reply_stream(wire: &mut dyn Wire, stream: &str) {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
                 transfer-encoding: chunked\r\n\r\n";
     let chunk = format!("{head}{:x}\r\n{stream}\r\n0\r\n\r\n", stream.len());
@@ -423,11 +425,11 @@ pub fn reply_stream(wire: &mut dyn Wire, stream: &str) {
 }
 
 /// A smallest Responses request.
-pub fn responses_request(text: &str, stream: bool) -> String {
+pub(crate) fn responses_request(text: &str, stream: bool) -> String {
     serde_json::json!({"model": "m", "input": text, "stream": stream}).to_string()
 }
 
 /// The path of a file under `tests/`.
-pub fn test_file(path: &str) -> PathBuf {
+pub(crate) fn test_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
 }
