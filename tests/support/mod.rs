@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the binary as a child, an upstream that answers by script, and
 //! a client that shows what it got byte for byte. Blocking sockets with deadlines, no sleeps.
 #![allow(dead_code, reason = "every test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
