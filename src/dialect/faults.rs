@@ -381,7 +381,7 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         529 => "Overloaded",
-        400..=499 => "(a refusal)",
+        _ if status < 500 => "(a refusal)",
         _ => "(a failure)",
     }
 }

@@ -111,6 +111,9 @@ pub struct Sent {
     pub provider: String,
     /// Names of what was dropped on the way and matters (`x-patchbay-dropped`).
     pub dropped: Vec<String>,
+    /// Seed for the ids of calls that the upstream gives none: another one for every turn of a
+    /// conversation, so that no id repeats in it.
+    pub seed: u64,
 }
 
 /// What an encoder needs besides the request.
