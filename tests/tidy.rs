@@ -1,6 +1,8 @@
 //! The rules of the source that no compiler checks. Each is a function from a file to complaints,
 //! and each is shown here to complain.
 
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
