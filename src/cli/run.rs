@@ -92,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
 /// us; those that a supervisor sends to us alone are passed on.
 fn accompany(mut proxy: Proxy, mut child: Child) -> Result<ExitStatus, String> {
     let status = loop {
-        match proxy.next() {
+        match proxy.wait() {
             Notice::Signal(SIGCHLD) => match child.try_wait() {
                 Ok(None) => {}
                 Ok(Some(status)) => break Ok(status),

@@ -125,8 +125,8 @@ fn build(
         providers,
         routes,
         client_keys: client_keys(file.clients)?,
-        hosts: server.hosts.into_iter().map(host).collect::<Result<_, _>>()?,
-        origins: server.origins.into_iter().map(origin).collect::<Result<_, _>>()?,
+        hosts: server.hosts.iter().map(|it| host(it)).collect::<Result<_, _>>()?,
+        origins: server.origins.iter().map(|it| origin(it)).collect::<Result<_, _>>()?,
         limits: file.limits,
         timeouts: file.timeouts,
         strict: server.strict,
@@ -209,7 +209,7 @@ fn provider(
     };
     let mut headers = Vec::new();
     for (field, value) in written.headers {
-        headers.push(header(&field, value)?);
+        headers.push(header(&field, &value)?);
     }
     let models =
         written.models.into_iter().map(|it| model(it.0, &quirks)).collect::<Result<_, _>>()?;
@@ -274,7 +274,7 @@ fn overlay(profile: &Quirks, written: toml::Table) -> Result<Quirks, String> {
 }
 
 /// Checks a header field that is sent with every request.
-fn header(field: &str, value: String) -> Result<(String, String), String> {
+fn header(field: &str, value: &str) -> Result<(String, String), String> {
     let name = field.to_ascii_lowercase();
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
@@ -443,15 +443,15 @@ fn client_keys(written: file::Clients) -> Result<Vec<ClientKey>, String> {
     written.keys.into_iter().map(key).collect()
 }
 
-fn host(text: String) -> Result<String, String> {
+fn host(text: &str) -> Result<String, String> {
     match Url::parse(&format!("http://{text}")) {
         Ok(url) if url.host == text.to_ascii_lowercase() && url.path == "/" => Ok(url.host),
         _ => Err(format!("[server] hosts: `{text}` is no host name (no scheme, no port)")),
     }
 }
 
-fn origin(text: String) -> Result<String, String> {
-    match Url::parse(&text) {
+fn origin(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
         Ok(url) if url.path == "/" && !text.ends_with('/') => Ok(text.to_ascii_lowercase()),
         _ => Err(format!(
             "[server] origins: `{text}` is no origin: write scheme://host or scheme://host:port"

@@ -99,14 +99,14 @@ impl Proxy {
         &self.addresses
     }
 
-    /// A way to leave a notice for [`Proxy::next`] and [`Proxy::keep`].
+    /// A way to leave a notice for [`Proxy::wait`] and [`Proxy::keep`].
     #[must_use]
     pub fn mailbox(&self) -> Sender<Notice> {
         self.sender.clone()
     }
 
     /// Waits for a notice other than the orderly end of a worker.
-    pub fn next(&mut self) -> Notice {
+    pub fn wait(&mut self) -> Notice {
         loop {
             match self.mailbox.recv() {
                 Ok(Notice::Worker(words)) => {
@@ -124,7 +124,7 @@ impl Proxy {
 
     /// Runs until a signal, a shutdown request or a failure, then drains.
     pub fn keep(mut self) -> Ending {
-        let failed = match self.next() {
+        let failed = match self.wait() {
             Notice::Signal(signal) => {
                 log::info!("signal {signal}: draining");
                 false
