@@ -1,6 +1,6 @@
 //! A stream means the same however the network cuts it.
 
-use patchbay::fuzzing;
+use patchbay::fuzzing::sse::{OwnedFrame, frames, frames_slowly};
 
 /// Streams with every form of line end, comments, marks, text beyond ASCII and broken ends.
 const STREAMS: &[&[u8]] = &[
@@ -28,11 +28,11 @@ const STREAMS: &[&[u8]] = &[
 #[test]
 fn every_cut_in_two_gives_the_same_frames() {
     for stream in STREAMS {
-        let expected = fuzzing::frames_slowly(stream);
+        let expected = frames_slowly(stream);
         for at in 0..=stream.len() {
             let (front, back) = stream.split_at(at);
             assert_eq!(
-                fuzzing::frames(&[front, back]),
+                frames(&[front, back]),
                 expected,
                 "{:?} cut at {at}",
                 stream.escape_ascii().to_string()
@@ -44,11 +44,11 @@ fn every_cut_in_two_gives_the_same_frames() {
 #[test]
 fn every_cut_in_three_gives_the_same_frames() {
     for stream in STREAMS {
-        let expected = fuzzing::frames_slowly(stream);
+        let expected = frames_slowly(stream);
         for first in 0..=stream.len() {
             for second in first..=stream.len() {
                 let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
-                assert_eq!(fuzzing::frames(&pieces), expected, "cut at {first} and {second}");
+                assert_eq!(frames(&pieces), expected, "cut at {first} and {second}");
             }
         }
     }
@@ -58,17 +58,17 @@ fn every_cut_in_three_gives_the_same_frames() {
 fn byte_by_byte_gives_the_same_frames() {
     for stream in STREAMS {
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-        assert_eq!(fuzzing::frames(&bytes), fuzzing::frames_slowly(stream));
+        assert_eq!(frames(&bytes), frames_slowly(stream));
     }
 }
 
 #[test]
 fn the_slow_reader_itself_is_right() {
-    let frame = |name: &str, data: &str| fuzzing::OwnedFrame {
+    let frame = |name: &str, data: &str| OwnedFrame {
         name: name.as_bytes().to_vec(),
         data: data.as_bytes().to_vec(),
     };
-    let cases: [(&str, Vec<fuzzing::OwnedFrame>); 5] = [
+    let cases: [(&str, Vec<OwnedFrame>); 5] = [
         ("data: a\n\ndata:b\r\n\r\n", vec![frame("", "a"), frame("", "b")]),
         ("event: x\r\ndata: a\rdata: b\n\r", vec![frame("x", "a\nb")]),
         ("data\n\ndata", vec![frame("", ""), frame("", "")]),
@@ -76,6 +76,6 @@ fn the_slow_reader_itself_is_right() {
         ("data: a\r\n\r\n\r\n", vec![frame("", "a")]),
     ];
     for (stream, expected) in cases {
-        assert_eq!(fuzzing::frames_slowly(stream.as_bytes()), expected, "{stream:?}");
+        assert_eq!(frames_slowly(stream.as_bytes()), expected, "{stream:?}");
     }
 }

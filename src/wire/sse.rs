@@ -178,7 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The first step's frame, or what it is instead, and the bytes it took.
-    fn first(input: &[u8]) -> (Result<fuzzing::OwnedFrame, String>, usize) {
+    fn first(input: &[u8]) -> (Result<fuzzing::sse::OwnedFrame, String>, usize) {
         let mut decoder = Decoder::default();
         match decoder.step(input) {
             (Step::Frame(Frame { name, data }), used) => (Ok(owned(name, data)), used),
@@ -186,8 +186,8 @@ mod tests {
         }
     }
 
-    fn owned(name: &[u8], data: &[u8]) -> fuzzing::OwnedFrame {
-        fuzzing::OwnedFrame { name: name.to_vec(), data: data.to_vec() }
+    fn owned(name: &[u8], data: &[u8]) -> fuzzing::sse::OwnedFrame {
+        fuzzing::sse::OwnedFrame { name: name.to_vec(), data: data.to_vec() }
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
                 "{:?}",
                 nothing.escape_ascii()
             );
-            fuzzing::sse(nothing, 0);
+            fuzzing::sse::cut(nothing, 0);
         }
     }
 
@@ -301,12 +301,12 @@ mod tests {
             ),
             seed in any::<u64>(),
         ) {
-            fuzzing::sse(pieces.concat().as_bytes(), seed);
+            fuzzing::sse::cut(pieces.concat().as_bytes(), seed);
         }
 
         #[test]
         fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), seed in any::<u64>()) {
-            fuzzing::sse(&bytes, seed);
+            fuzzing::sse::cut(&bytes, seed);
         }
     }
 }

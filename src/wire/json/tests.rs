@@ -160,7 +160,7 @@ const REJECT: &[(&str, Why)] = &[
 fn accepts_what_the_grammar_allows() {
     for text in ACCEPT {
         assert_eq!(Raw::check(text).map(Raw::text), Ok(text.trim()), "{text:?}");
-        fuzzing::json(text.as_bytes());
+        fuzzing::json::document(text.as_bytes());
     }
 }
 
@@ -168,7 +168,7 @@ fn accepts_what_the_grammar_allows() {
 fn rejects_what_the_grammar_forbids() {
     for &(text, why) in REJECT {
         assert_eq!(Raw::check(text).map_err(|bad| bad.why), Err(why), "{text:?}");
-        fuzzing::json(text.as_bytes());
+        fuzzing::json::document(text.as_bytes());
         // The same inside other values, where the end of the text is not the end of the value.
         for (before, behind) in [("[", "]"), ("{\"k\":", "}"), ("[0,", ",0]")] {
             let nested = format!("{before}{text}{behind}");
@@ -540,7 +540,7 @@ proptest! {
         } else {
             serde_json::to_string(&value)
         };
-        fuzzing::json(text.unwrap().as_bytes());
+        fuzzing::json::document(text.unwrap().as_bytes());
     }
 
     #[test]
@@ -550,12 +550,12 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         bytes.truncate(if cut { at } else { bytes.len() });
-        fuzzing::json(&bytes);
+        fuzzing::json::document(&bytes);
     }
 
     #[test]
     fn near_json_is_judged_alike(text in soup()) {
-        fuzzing::json(text.as_bytes());
+        fuzzing::json::document(text.as_bytes());
         let ours = Raw::check(&text).is_ok();
         let theirs = simd_json::to_borrowed_value(&mut text.clone().into_bytes()).is_ok();
         // simd-json refuses lone surrogates and numbers beyond its types, which are grammatical.
@@ -565,6 +565,6 @@ proptest! {
 
     #[test]
     fn surrogates_come_out_whole_however_a_text_is_cut(text in escapes(), cuts in any::<u64>()) {
-        fuzzing::halves(&text, cuts);
+        fuzzing::json::halves(&text, cuts);
     }
 }

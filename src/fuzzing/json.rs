@@ -1,16 +1,13 @@
-//! What the fuzz targets do, here so that ordinary tests run it too. Each function takes any input
-//! and panics when a property does not hold. Not part of the public interface.
+//! JSON beside `serde_json`.
 
-use crate::wire::coding::{Refused, decode};
 use crate::wire::json::{self, Bad, Cursor, DEPTH_MAX, Escaped, Kind, Raw, Surrogates, Unescaper};
-use crate::wire::sse::{Decoder, Step};
 use serde_json::{Map, Value};
 
 /// The cursor judges a document as `serde_json` does, and reads the same values from it.
 ///
 /// # Panics
 /// When it does not.
-pub fn json(bytes: &[u8]) {
+pub fn document(bytes: &[u8]) {
     let text = match (json::utf8(bytes), std::str::from_utf8(bytes)) {
         (Ok(text), Ok(_)) => text,
         (Err(bad), Err(theirs)) => {
@@ -93,6 +90,25 @@ fn tree(cursor: &mut Cursor<'_>) -> Result<Value, Bad> {
     })
 }
 
+/// Text comes back from its escaped form, and an escaped text is the same however it is cut.
+///
+/// # Panics
+/// When it does not.
+pub fn text(bytes: &[u8]) {
+    let (cuts, bytes) = bytes.split_at(bytes.len().min(2));
+    let Ok(text) = json::utf8(bytes) else { return };
+    let mut out = Vec::new();
+    json::string(text, &mut out);
+    assert_eq!(serde_json::from_slice::<String>(&out).ok().as_deref(), Some(text));
+    let read = json::utf8(&out).map(Raw::check);
+    assert!(matches!(read, Ok(Ok(raw)) if raw.string().is_some_and(|inside| inside.is(text))));
+    let quoted = format!("\"{text}\"");
+    if let Ok(Some(inside)) = Raw::check(&quoted).map(Raw::string) {
+        let cuts = cuts.iter().fold(0, |cuts, cut| cuts << 8 | u64::from(*cut));
+        halves(inside.raw(), cuts | cuts << 16 | cuts << 32 | cuts << 48);
+    }
+}
+
 /// Texts with halves of surrogate pairs come out valid and the same, cut or whole. Bit `n` of `cuts`
 /// says whether to cut behind the text's escape or character number `n`.
 ///
@@ -145,114 +161,4 @@ fn deltas(text: &str, cuts: u64) -> Vec<&str> {
     }
     pieces.push(&text[start..]);
     pieces
-}
-
-/// One event as name and data; an owned [`crate::wire::sse::Frame`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnedFrame {
-    /// The `event` field.
-    pub name: Vec<u8>,
-    /// The `data` field.
-    pub data: Vec<u8>,
-}
-
-/// The frames of a stream are those of a slow reader, however the stream is cut. `seed` chooses the
-/// cuts that are tried.
-///
-/// # Panics
-/// When they are not.
-pub fn sse(bytes: &[u8], seed: u64) {
-    let expected = frames_slowly(bytes);
-    assert_eq!(frames(&[bytes]), expected, "whole");
-    let single: Vec<&[u8]> = bytes.chunks(1).collect();
-    assert_eq!(frames(&single), expected, "byte by byte");
-    let mut random = seed;
-    for _ in 0..4 {
-        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let at = usize::try_from(random >> 33).unwrap_or(0) % (bytes.len() + 1);
-        let (front, back) = bytes.split_at(at);
-        assert_eq!(frames(&[front, back]), expected, "cut at {at}");
-    }
-}
-
-/// Feeds a stream piece by piece, as a connection does, up to its end.
-#[must_use]
-pub fn frames(pieces: &[&[u8]]) -> Vec<OwnedFrame> {
-    let mut decoder = Decoder::default();
-    let (mut waiting, mut frames) = (Vec::new(), Vec::new());
-    let own = |step: Step<'_>| match step {
-        Step::Frame(frame) => {
-            Some(OwnedFrame { name: frame.name.to_vec(), data: frame.data.to_vec() })
-        }
-        _ => None,
-    };
-    for piece in pieces {
-        waiting.extend_from_slice(piece);
-        loop {
-            let (step, used) = decoder.step(&waiting);
-            assert_eq!(step == Step::NeedMore, used == 0, "a step moves on or asks for more");
-            frames.extend(own(step));
-            if used == 0 {
-                break;
-            }
-            waiting.drain(..used);
-        }
-    }
-    frames.extend(own(decoder.finish(&waiting)));
-    frames
-}
-
-/// The standard's algorithm, word for word and slow: line ends made equal, then line by line. The
-/// block that the end of the stream cuts is kept, as [`Decoder::finish`] does.
-#[must_use]
-pub fn frames_slowly(bytes: &[u8]) -> Vec<OwnedFrame> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut lines = vec![Vec::new()];
-    for (at, &byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\n' if at > 0 && bytes[at - 1] == b'\r' => {}
-            b'\n' | b'\r' => lines.push(Vec::new()),
-            _ => lines.last_mut().into_iter().for_each(|line| line.push(byte)),
-        }
-    }
-    lines.push(Vec::new());
-    let (mut frames, mut name, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    for line in lines {
-        if line.is_empty() {
-            let (name, mut data) = (std::mem::take(&mut name), std::mem::take(&mut data));
-            if data.pop().is_some() {
-                frames.push(OwnedFrame { name, data });
-            }
-            continue;
-        }
-        let mut parts = line.splitn(2, |&byte| byte == b':');
-        let field = parts.next().unwrap_or_default();
-        let value = parts.next().unwrap_or_default();
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        match field {
-            b"event" => name = value.to_vec(),
-            b"data" => {
-                data.extend_from_slice(value);
-                data.push(b'\n');
-            }
-            _ => {}
-        }
-    }
-    frames
-}
-
-/// A compressed body never becomes larger than its limit, and a smaller limit only refuses.
-///
-/// # Panics
-/// When it does.
-pub fn coding(body: &[u8]) {
-    const BYTES_MAX: usize = 1024 * 1024;
-    let decoded = decode("zstd", body, BYTES_MAX);
-    if let Ok(plain) = decoded {
-        assert!(plain.len() <= BYTES_MAX);
-        assert_eq!(decode("zstd", body, plain.len()).as_ref(), Ok(&plain));
-        if let Some(less) = plain.len().checked_sub(1) {
-            assert_eq!(decode("zstd", body, less), Err(Refused::TooLarge));
-        }
-    }
 }

@@ -1,0 +1,83 @@
+//! The fuzz targets' seeds, and random changes of them, hold what the targets check. Fuzzing itself
+//! is `cargo fuzz run <target>`; this keeps its code and its seeds from rotting.
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
+
+use patchbay::fuzzing::TARGETS;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = fs::read_dir(folder().join("seeds").join(target))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn every_target_is_complete() {
+    for (name, _) in TARGETS {
+        let target = fs::read_to_string(folder().join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(target.contains("patchbay::fuzzing::"), "{name}");
+        let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is not built");
+        assert!(folder().join(format!("{name}.dict")).exists(), "{name} has no dictionary");
+        assert!(seeds(name).len() >= 3, "{name} has too few seeds");
+    }
+    let targets = fs::read_dir(folder().join("fuzz_targets")).unwrap().count();
+    assert_eq!(targets, TARGETS.len(), "a target that no test runs");
+}
+
+#[test]
+fn seeds_hold() {
+    for (name, run) in TARGETS {
+        for seed in seeds(name) {
+            println!("{name}: {}", seed.escape_ascii());
+            run(&seed);
+        }
+    }
+}
+
+/// Puts bytes in, takes bytes out, and doubles a piece.
+fn change(seed: &[u8], changes: &[(prop::sample::Index, u8, u8)]) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for (at, how, byte) in changes {
+        let at = at.index(bytes.len() + 1);
+        match how % 5 {
+            0 => bytes.insert(at, *byte),
+            1 => bytes.truncate(at),
+            2 => drop(bytes.drain(at..(at + usize::from(how / 5)).min(bytes.len()))),
+            3 => bytes.extend_from_within(at..),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|old| *old = *byte),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn changed_seeds_hold() {
+    let change_of = (any::<prop::sample::Index>(), any::<u8>(), any::<u8>());
+    let changes = prop::collection::vec(change_of, 0..6);
+    for (name, run) in TARGETS {
+        for seed in seeds(name) {
+            let config = ProptestConfig {
+                cases: 64,
+                failure_persistence: None,
+                ..ProptestConfig::default()
+            };
+            TestRunner::new(config)
+                .run(&changes, |changes| {
+                    run(&change(&seed, &changes));
+                    Ok(())
+                })
+                .unwrap();
+        }
+    }
+}
