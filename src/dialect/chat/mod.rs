@@ -1,6 +1,7 @@
 //! Chat Completions (`POST /v1/chat/completions`), as client and as upstream.
 
 mod decode;
+mod encode;
 mod sealed;
 
 use crate::dialect::faults;
@@ -39,8 +40,8 @@ impl Dialect for Chat {
         Box::new(decode::Decoder::new(sent, quirks))
     }
 
-    fn encoder(&self, _: &Request<'_>, _: Reply) -> Box<dyn Encode> {
-        unimplemented!()
+    fn encoder(&self, request: &Request<'_>, reply: Reply) -> Box<dyn Encode> {
+        Box::new(encode::Encoder::new(request, reply))
     }
 
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {
