@@ -46,6 +46,27 @@ impl Lanes {
         }
     }
 
+    /// Adds an annotation to a part that is open.
+    pub fn annotate(&mut self, part: u32, object: Raw<'_>, sink: &mut Sink<'_>) {
+        if self.active == Some(part) {
+            sink(Event::Annotation { part, object });
+        } else if let Some(held) = self.held(part) {
+            if !held.annotations.is_empty() {
+                held.annotations.push(',');
+            }
+            held.annotations.push_str(object.text());
+        }
+    }
+
+    /// Seals a part that is open.
+    pub fn seal(&mut self, part: u32, opaque: Escaped<'_>, sink: &mut Sink<'_>) {
+        if self.active == Some(part) {
+            sink(Event::Seal { part, opaque });
+        } else if let Some(held) = self.held(part) {
+            held.sealed = Some(opaque.raw().to_owned());
+        }
+    }
+
     /// Closes a part; the next waiting one becomes active.
     pub fn close(&mut self, part: u32, sink: &mut Sink<'_>) {
         if self.active == Some(part) {
@@ -80,6 +101,15 @@ impl Lanes {
             sink(Event::Open { part, kind: borrow(&held.kind) });
             if !held.text.is_empty() {
                 sink(Event::Delta { part, text: held.text(), logprobs: None });
+            }
+            let annotations = format!("[{}]", held.annotations);
+            // What was joined here can be taken apart again.
+            let _ = Raw::trusted(&annotations).cursor().array(|cursor| {
+                sink(Event::Annotation { part, object: cursor.skip()? });
+                Ok(())
+            });
+            if let Some(opaque) = &held.sealed {
+                sink(Event::Seal { part, opaque: Escaped::trusted(opaque) });
             }
             if held.closed {
                 sink(Event::Close { part });

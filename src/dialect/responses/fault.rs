@@ -1,6 +1,8 @@
 //! Failures inside a Responses stream: which code a client is told, and what an upstream said.
 
+use crate::dialect::faults;
 use crate::fault::{Failure, Kind, Retry};
+use crate::wire::json::Raw;
 use std::borrow::Cow;
 
 /// Codes after which Codex does not send the request again, and shows the message.
@@ -38,6 +40,16 @@ pub(super) fn told(failure: &Failure, codex: bool) -> (&str, Cow<'_, str>) {
         _ => Cow::Borrowed(failure.message.as_str()),
     };
     (code, message)
+}
+
+/// What an upstream says in an `error` event or in `response.error`. `event` is the whole event,
+/// for those that put the members at its top.
+pub(super) fn said(error: Option<Raw<'_>>, event: &[u8]) -> Failure {
+    let failure = match error {
+        Some(error) => faults::from_body(0, format!("{{\"error\":{}}}", error.text()).as_bytes()),
+        None => faults::from_body(0, event),
+    };
+    Failure { error_type: failure.error_type.filter(|kind| kind != "error"), ..failure }
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 mod answer;
 mod compact;
+mod decode;
 mod encode;
 mod fault;
 mod items_in;
 mod object;
+mod reply;
 mod request_in;
 
 use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults};
@@ -40,8 +42,8 @@ impl Dialect for Responses {
         unimplemented!()
     }
 
-    fn decoder(&self, _: Sent, _: &Quirks) -> Box<dyn Decode> {
-        unimplemented!()
+    fn decoder(&self, sent: Sent, _: &Quirks) -> Box<dyn Decode> {
+        Box::new(decode::Decoder::new(sent))
     }
 
     fn encoder(&self, request: &Request<'_>, reply: Reply) -> Box<dyn Encode> {

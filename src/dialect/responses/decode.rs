@@ -1,0 +1,579 @@
+//! An upstream's Responses stream or document as events.
+//!
+//! Items are addressed by `output_index` alone: some upstreams change the ids between events. What
+//! a closing event says more than the deltas did is passed on as one last delta.
+
+use super::reply::{self, Fields, ItemFields, ResponseFields, Tracker};
+use super::{NAME, fault};
+use crate::dialect::event::{Call, CallKind, Event, Part, Sink, Stop};
+use crate::dialect::lanes::Lanes;
+use crate::dialect::tools::ToolTable;
+use crate::dialect::{Decode, Sent};
+use crate::fault::{Failure, Fault, Kind};
+use crate::wire::json::{self, Bad, Escaped, Raw, Why};
+use crate::wire::sse::Frame;
+use std::collections::BTreeMap;
+
+/// Reads one reply.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    tools: ToolTable,
+    lanes: Lanes,
+    /// The items, by output index.
+    slots: BTreeMap<u64, Slot>,
+    /// Message items that showed something.
+    messages: u32,
+    /// The index that events without one mean.
+    last: u64,
+    called: bool,
+    started: bool,
+    done: bool,
+}
+
+/// One output item.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Its open part.
+    part: Option<u32>,
+    /// What the open part is.
+    kind: Showing,
+    /// The content or summary index of the open part.
+    content: u64,
+    /// What was passed on of that index.
+    sent: Tracker,
+    annotations: usize,
+    /// The message's ordinal.
+    message: Option<u32>,
+    /// Deltas that came before the call they belong to.
+    early: String,
+    /// Everything was said.
+    whole: bool,
+}
+
+/// What of an item is passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Showing {
+    #[default]
+    Nothing,
+    Text,
+    Refusal,
+    Summary,
+    Raw,
+    Call,
+}
+
+impl Decoder {
+    pub(super) fn new(sent: Sent) -> Self {
+        Self {
+            tools: sent.tools,
+            lanes: Lanes::default(),
+            slots: BTreeMap::new(),
+            messages: 0,
+            last: 0,
+            called: false,
+            started: false,
+            done: false,
+        }
+    }
+
+    fn start(&mut self, fields: &ResponseFields<'_>, sink: &mut Sink<'_>) {
+        if !self.started {
+            self.started = true;
+            let (id, model) = (fields.id.unwrap_or_default(), fields.model.unwrap_or_default());
+            sink(Event::Start { id, model });
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure, sink: &mut Sink<'_>) {
+        self.done = true;
+        sink(Event::Fail(failure));
+    }
+
+    /// The item that an event means; one without an index means the last one.
+    fn index(&mut self, index: Option<u64>) -> u64 {
+        self.last = index.unwrap_or(self.last);
+        self.last
+    }
+
+    fn dispatch(
+        &mut self,
+        fields: &Fields<'_>,
+        data: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Bad> {
+        let Some(kind) = fields.kind else { return Ok(()) };
+        match kind.raw() {
+            "response.created" | "response.in_progress" | "response.queued" => {
+                if let Some(response) = fields.response {
+                    self.start(&ResponseFields::read(response)?, sink);
+                }
+                return Ok(());
+            }
+            "response.completed"
+            | "response.incomplete"
+            | "response.failed"
+            | "response.cancelled"
+            | "response.done" => {
+                let response = fields.response.map(ResponseFields::read).transpose()?;
+                return self.end(kind.raw(), &response.unwrap_or_default(), sink);
+            }
+            "error" => {
+                self.fail(&fault::said(fields.error, data), sink);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some((showing, step)) = family(kind.raw()) else { return Ok(()) };
+        self.start(&ResponseFields::default(), sink);
+        match (step, fields.item) {
+            (Step::Delta, _) => {
+                let index = self.index(fields.index);
+                let text = fields.delta.unwrap_or_default();
+                self.delta(index, showing, fields.content, text, fields.logprobs, sink);
+            }
+            (Step::Done, _) => {
+                let index = self.index(fields.index);
+                if let Some(text) = fields.text {
+                    self.rest(index, showing, fields.content, text, sink);
+                }
+            }
+            (Step::Annotation, _) => {
+                let index = self.index(fields.index);
+                if let (Some(slot), Some(object)) = (self.slots.get_mut(&index), fields.annotation)
+                {
+                    slot.annotations += 1;
+                    annotate(slot, &mut self.lanes, object, sink);
+                }
+            }
+            (Step::Added, Some(item)) => {
+                let next = self.slots.last_key_value().map_or(0, |(last, _)| last + 1);
+                let index = self.index(fields.index.or(Some(next)));
+                self.slots.entry(index).or_default();
+                self.open_call(index, &ItemFields::read(item)?, sink);
+            }
+            (Step::ItemDone, Some(item)) => {
+                let index = match fields.index {
+                    None if self.slots.get(&self.last).is_some_and(|slot| slot.whole) => {
+                        self.last + 1
+                    }
+                    index => index.unwrap_or(self.last),
+                };
+                self.last = index;
+                self.item(index, item, sink)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Passes text of an item on, opening the part that it belongs to.
+    fn delta(
+        &mut self,
+        index: u64,
+        showing: Showing,
+        content: u64,
+        text: Escaped<'_>,
+        logprobs: Option<Raw<'_>>,
+        sink: &mut Sink<'_>,
+    ) {
+        if text.is_empty() {
+            return;
+        }
+        let slot = self.slots.entry(index).or_default();
+        if slot.whole {
+            return;
+        }
+        if showing == Showing::Call {
+            match slot.part {
+                Some(part) => {
+                    slot.sent.add(text);
+                    self.lanes.delta(part, text, None, sink);
+                }
+                None => slot.early.push_str(text.raw()),
+            }
+            return;
+        }
+        let Some(part) = self.show(index, showing, content, sink) else { return };
+        if let Some(slot) = self.slots.get_mut(&index) {
+            slot.sent.add(text);
+        }
+        self.lanes.delta(part, text, logprobs, sink);
+    }
+
+    /// The open part for text of this kind and index; `None` when the text is to be passed over:
+    /// it belongs to a part that ended, or repeats in other words what is shown already.
+    fn show(
+        &mut self,
+        index: u64,
+        showing: Showing,
+        content: u64,
+        sink: &mut Sink<'_>,
+    ) -> Option<u32> {
+        let slot = self.slots.entry(index).or_default();
+        let reasoning = matches!(showing, Showing::Summary | Showing::Raw);
+        if let (Some(part), true) = (slot.part, slot.kind == showing && slot.content == content) {
+            return Some(part);
+        }
+        if slot.kind == Showing::Call || (slot.kind != Showing::Nothing && slot.content > content) {
+            return None;
+        }
+        if reasoning && !matches!(slot.kind, Showing::Nothing) {
+            if slot.kind != showing {
+                return None;
+            }
+            // The parts of a summary stand in one part here.
+            (slot.content, slot.sent) = (content, Tracker::default());
+            let part = slot.part?;
+            self.lanes.delta(part, Escaped::trusted("\\n\\n"), None, sink);
+            return Some(part);
+        }
+        if let Some(part) = slot.part.take() {
+            self.lanes.close(part, sink);
+        }
+        let message = match (reasoning, slot.message) {
+            (true, _) => 0,
+            (false, Some(message)) => message,
+            (false, None) => {
+                self.messages += 1;
+                self.messages - 1
+            }
+        };
+        let kind = match showing {
+            Showing::Refusal => Part::Refusal { message },
+            Showing::Summary => Part::Reasoning { raw: false },
+            Showing::Raw => Part::Reasoning { raw: true },
+            _ => Part::Text { message },
+        };
+        let part = self.lanes.open(kind, sink);
+        *slot = Slot { part: Some(part), kind: showing, content, ..Slot::default() };
+        slot.message = (!reasoning).then_some(message);
+        Some(part)
+    }
+
+    /// Passes on what `text`, the whole of it, says more than its deltas did.
+    fn rest(
+        &mut self,
+        index: u64,
+        showing: Showing,
+        content: u64,
+        text: Escaped<'_>,
+        sink: &mut Sink<'_>,
+    ) {
+        let slot = self.slots.entry(index).or_default();
+        let same = slot.part.is_some() && slot.kind == showing && slot.content == content;
+        if showing == Showing::Call && slot.part.is_none() {
+            // Whose call it is comes later, and the text with it.
+            return;
+        }
+        if !same {
+            return self.delta(index, showing, content, text, None, sink);
+        }
+        if let Some(more) = slot.sent.missing(text) {
+            self.delta(index, showing, content, more, None, sink);
+        }
+    }
+
+    /// Opens the part of a call, if the item is one and says which.
+    fn open_call(&mut self, index: u64, item: &ItemFields<'_>, sink: &mut Sink<'_>) {
+        let Some(slot) = self.slots.get_mut(&index).filter(|slot| slot.kind == Showing::Nothing)
+        else {
+            return;
+        };
+        let (Some(kind), Some(name)) = (item.kind, item.name.filter(|name| !name.is_empty()))
+        else {
+            return;
+        };
+        let custom = kind.is("custom_tool_call");
+        if !custom && !kind.is("function_call") {
+            return;
+        }
+        let Some(id) = item.call_id.or(item.id).filter(|id| !id.is_empty()) else { return };
+        let namespace = item.namespace.unwrap_or_default();
+        let entry = self.tools.by_upstream(name).filter(|_| namespace.is_empty());
+        let tool = entry.map(|entry| (entry.kind, entry.tool()));
+        let call = Call {
+            kind: match tool {
+                _ if custom => CallKind::Custom,
+                Some((CallKind::Search, _)) => CallKind::Search,
+                _ => CallKind::Function,
+            },
+            id,
+            namespace: tool.map_or(namespace, |(_, tool)| tool.namespace),
+            name: tool.map_or(name, |(_, tool)| tool.name),
+        };
+        self.called = true;
+        let part = self.lanes.open(Part::Call(call), sink);
+        let early = std::mem::take(&mut slot.early);
+        *slot = Slot { part: Some(part), kind: Showing::Call, ..Slot::default() };
+        self.delta(index, Showing::Call, 0, Escaped::trusted(&early), None, sink);
+    }
+
+    /// Takes an item that is whole, whatever came of it before.
+    fn item(&mut self, index: u64, raw: Raw<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
+        let item = ItemFields::read(raw)?;
+        if self.slots.entry(index).or_default().whole {
+            return Ok(());
+        }
+        let mut cut = false;
+        match item.kind.unwrap_or_default().raw() {
+            "message" => self.message(index, &item, sink)?,
+            "reasoning" => self.reasoning(index, &item, sink)?,
+            "function_call" | "custom_tool_call" => {
+                self.open_call(index, &item, sink);
+                self.rest(index, Showing::Call, 0, item.text.unwrap_or_default(), sink);
+                cut = item.status.is_some_and(|status| status.is("incomplete"));
+            }
+            "tool_search_call" if item.is_client_run() => self.search(&item, sink),
+            _ => {
+                let part = self.lanes.open(Part::Opaque { dialect: NAME, item: raw }, sink);
+                self.lanes.close(part, sink);
+            }
+        }
+        if cut {
+            // A call that was cut stays open: half a call must not be run.
+            return Ok(());
+        }
+        self.close(index, sink);
+        Ok(())
+    }
+
+    fn close(&mut self, index: u64, sink: &mut Sink<'_>) {
+        if let Some(slot) = self.slots.get_mut(&index) {
+            slot.whole = true;
+            slot.early = String::new();
+            if let Some(part) = slot.part.take() {
+                self.lanes.close(part, sink);
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        index: u64,
+        item: &ItemFields<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Bad> {
+        let mut content = 0;
+        reply::elements(item.content, |part| {
+            let part = reply::PartFields::read(part)?;
+            let refusal = part.kind.is_some_and(|kind| kind.is("refusal"));
+            let showing = if refusal { Showing::Refusal } else { Showing::Text };
+            self.rest(index, showing, content, part.text.unwrap_or_default(), sink);
+            let slot = self.slots.entry(index).or_default();
+            if slot.content == content && slot.part.is_some() {
+                let mut skip = slot.annotations;
+                reply::elements(part.annotations, |object| {
+                    if skip == 0 {
+                        annotate(slot, &mut self.lanes, object, sink);
+                    }
+                    skip = skip.saturating_sub(1);
+                    Ok(())
+                })?;
+            }
+            content += 1;
+            Ok(())
+        })
+    }
+
+    fn reasoning(
+        &mut self,
+        index: u64,
+        item: &ItemFields<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Bad> {
+        for (list, showing) in [(item.summary, Showing::Summary), (item.content, Showing::Raw)] {
+            let mut content = 0;
+            reply::elements(list, |part| {
+                let text = reply::PartFields::read(part)?.text.unwrap_or_default();
+                self.rest(index, showing, content, text, sink);
+                content += 1;
+                Ok(())
+            })?;
+        }
+        let Some(opaque) = item.sealed.filter(|opaque| !opaque.is_empty()) else { return Ok(()) };
+        let shown = self.slots.get(&index).and_then(|slot| slot.part);
+        if let Some(part) = shown.or_else(|| self.show(index, Showing::Summary, 0, sink)) {
+            self.lanes.seal(part, opaque, sink);
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, item: &ItemFields<'_>, sink: &mut Sink<'_>) {
+        self.called = true;
+        let call = Call {
+            kind: CallKind::Search,
+            id: item.call_id.unwrap_or_default(),
+            namespace: Escaped::EMPTY,
+            name: Escaped::trusted("tool_search"),
+        };
+        let part = self.lanes.open(Part::Call(call), sink);
+        if let Some(arguments) = item.arguments {
+            let mut text = Vec::new();
+            json::escape(arguments.text(), &mut text);
+            let text = String::from_utf8_lossy(&text);
+            self.lanes.delta(part, Escaped::trusted(&text), None, sink);
+        }
+        self.lanes.close(part, sink);
+    }
+
+    /// Takes the terminal event, or a whole document.
+    fn end(
+        &mut self,
+        kind: &str,
+        response: &ResponseFields<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Bad> {
+        self.start(response, sink);
+        let status = response.status.unwrap_or_default();
+        let failed = kind == "response.failed"
+            || kind == "response.cancelled"
+            || status.is("failed")
+            || status.is("cancelled");
+        if failed {
+            self.usage(response, sink);
+            let failure = match response.error {
+                Some(error) => fault::said(Some(error), b""),
+                None => Failure::new(
+                    Fault::upstream(Kind::Server),
+                    "The upstream gave up its answer without saying why.",
+                ),
+            };
+            self.fail(&failure, sink);
+            return Ok(());
+        }
+        self.output(response.output, sink)?;
+        let cut = kind == "response.incomplete" || status.is("incomplete");
+        let filtered = response.reason.is_some_and(|reason| reason.is("content_filter"));
+        let open: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.part.is_some() && !(cut && slot.kind == Showing::Call))
+            .map(|(index, _)| *index)
+            .collect();
+        for index in open {
+            self.close(index, sink);
+        }
+        self.usage(response, sink);
+        self.done = true;
+        sink(Event::Stop(match (cut, filtered) {
+            (true, true) => Stop::Filter,
+            (true, false) => Stop::Length,
+            (false, _) if self.called => Stop::Tool,
+            (false, _) => Stop::End,
+        }));
+        Ok(())
+    }
+
+    /// Takes from the final `output` what the stream did not say. Some upstreams send none, some
+    /// count their items otherwise in the stream: then the stream counts.
+    fn output(&mut self, output: Option<Raw<'_>>, sink: &mut Sink<'_>) -> Result<(), Bad> {
+        let count = self.slots.len() as u64;
+        let aligned = self.slots.keys().copied().eq(0..count);
+        let mut index = 0;
+        reply::elements(output, |item| {
+            if aligned {
+                self.item(index, item, sink)?;
+            }
+            index += 1;
+            Ok(())
+        })
+    }
+
+    fn usage(&mut self, response: &ResponseFields<'_>, sink: &mut Sink<'_>) {
+        if let Some(usage) = response.usage {
+            sink(Event::Usage(usage));
+        }
+    }
+}
+
+/// Passes on an annotation that both APIs know.
+fn annotate(slot: &Slot, lanes: &mut Lanes, object: Raw<'_>, sink: &mut Sink<'_>) {
+    if let (Some(part), Showing::Text) = (slot.part, slot.kind)
+        && reply::is_citation(object)
+    {
+        lanes.annotate(part, object, sink);
+    }
+}
+
+/// Which half of an item's life an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Added,
+    Delta,
+    Annotation,
+    Done,
+    ItemDone,
+}
+
+fn family(kind: &str) -> Option<(Showing, Step)> {
+    Some(match kind {
+        "response.output_text.delta" => (Showing::Text, Step::Delta),
+        "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
+            (Showing::Call, Step::Delta)
+        }
+        "response.reasoning_summary_text.delta" => (Showing::Summary, Step::Delta),
+        "response.reasoning_text.delta" | "response.reasoning.delta" => (Showing::Raw, Step::Delta),
+        "response.refusal.delta" => (Showing::Refusal, Step::Delta),
+        "response.output_item.added" => (Showing::Nothing, Step::Added),
+        "response.output_item.done" => (Showing::Nothing, Step::ItemDone),
+        "response.output_text.annotation.added" => (Showing::Text, Step::Annotation),
+        "response.output_text.done" => (Showing::Text, Step::Done),
+        "response.refusal.done" => (Showing::Refusal, Step::Done),
+        "response.function_call_arguments.done" | "response.custom_tool_call_input.done" => {
+            (Showing::Call, Step::Done)
+        }
+        "response.reasoning_summary_text.done" => (Showing::Summary, Step::Done),
+        "response.reasoning_text.done" | "response.reasoning.done" => (Showing::Raw, Step::Done),
+        _ => return None,
+    })
+}
+
+impl Decode for Decoder {
+    fn frame(&mut self, frame: Frame<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
+        if self.done || frame.data.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        let text = utf8(frame.data)?;
+        let mut fields = Fields::read(text)?;
+        if fields.kind.is_none() {
+            fields.kind = std::str::from_utf8(frame.name).ok().and_then(Escaped::verbatim);
+        }
+        self.dispatch(&fields, frame.data, sink)
+    }
+
+    fn document(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Bad> {
+        let text = utf8(body)?;
+        let response = ResponseFields::read(Raw::check(text.trim())?)?;
+        if response.output.is_none() && response.status.is_none() {
+            // Whatever it is, it is no answer: an error object, or another API's document.
+            let failure = match response.error {
+                Some(_) => fault::said(None, body),
+                None => Failure::new(
+                    Fault::upstream(Kind::BadReply),
+                    "The upstream's reply is no Response object: it has neither 'output' nor 'status'.",
+                ),
+            };
+            self.fail(&failure, sink);
+            return Ok(());
+        }
+        self.end("", &response, sink)
+    }
+
+    fn finish(&mut self, sink: &mut Sink<'_>) {
+        if !self.done {
+            let failure = Failure::new(
+                Fault::upstream(Kind::Truncated),
+                "The upstream's stream ended before its terminal event.",
+            );
+            self.fail(&failure, sink);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Bad> {
+    std::str::from_utf8(bytes).map_err(|error| Bad { at: error.valid_up_to(), why: Why::Utf8 })
+}
