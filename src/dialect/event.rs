@@ -7,6 +7,8 @@
 //! answer = Start (part | Usage)* (Stop | Fail)
 //! part   = Open (Delta | Annotation)* Seal? Close      parts never overlap
 //! ```
+//! One exception: a call that a limit cut stays open before `Stop(Length)` or `Stop(Filter)`, because
+//! half a call must not look like a whole one.
 
 use crate::fault::Failure;
 use crate::wire::json::{Escaped, Raw};
@@ -223,6 +225,9 @@ impl Grammar {
                 self.open = None;
             }
             Event::Usage(_) => {}
+            Event::Stop(Stop::Length | Stop::Filter) if self.open == Some(Shape::Call) => {
+                self.over = true;
+            }
             Event::Stop(_) if self.open.is_some() => return Err("Stop while a part is open"),
             Event::Stop(_) => self.over = true,
         }
