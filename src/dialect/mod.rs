@@ -2,6 +2,7 @@
 //! [`DIALECTS`] is the only place that lists them.
 
 pub mod chat;
+pub mod codex;
 pub mod event;
 pub mod faults;
 pub mod fold;

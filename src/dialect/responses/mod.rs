@@ -6,15 +6,38 @@ mod decode;
 mod encode;
 mod fault;
 mod items_in;
+mod items_out;
 mod object;
 mod reply;
 mod request_in;
+mod request_out;
 
-use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults};
+use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults, soften};
 use crate::fault::Failure;
 
 /// The dialect's name, also of the opaque items that only it knows.
 const NAME: &str = "responses";
+
+/// What a request can do without.
+const OPTIONAL: &[soften::Optional] = &[
+    soften::Optional::new("temperature"),
+    soften::Optional::new("top_p"),
+    soften::Optional::new("max_output_tokens"),
+    soften::Optional::new("top_logprobs"),
+    soften::Optional::new("include"),
+    soften::Optional::new("reasoning"),
+    soften::Optional::new("service_tier"),
+    soften::Optional::new("prompt_cache_key"),
+    soften::Optional::new("prompt_cache_retention"),
+    soften::Optional::new("prompt_cache_options"),
+    soften::Optional::new("safety_identifier"),
+    soften::Optional::new("user"),
+    soften::Optional::new("metadata"),
+    soften::Optional::new("moderation"),
+    soften::Optional::new("max_tool_calls"),
+    soften::Optional::new("parallel_tool_calls"),
+    soften::Optional::new("stream_options"),
+];
 
 /// The Responses dialect.
 #[derive(Debug)]
@@ -35,11 +58,15 @@ impl Dialect for Responses {
 
     fn encode_request(
         &self,
-        _: &Request<'_>,
-        _: &Target<'_>,
-        _: &mut Vec<u8>,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        out: &mut Vec<u8>,
     ) -> Result<Sent, Failure> {
-        unimplemented!()
+        request_out::encode(request, target, out)
+    }
+
+    fn optional_parameters(&self) -> &'static [soften::Optional] {
+        OPTIONAL
     }
 
     fn decoder(&self, sent: Sent, _: &Quirks) -> Box<dyn Decode> {
