@@ -1,4 +1,6 @@
-"""A scripted Chat Completions server that is as strict as the strictest real ones.
+"""A scripted model server that is as strict as the strictest real ones.
+
+It speaks Chat Completions, and on the path of the Responses API that (`responses_upstream.py`).
 
 A script is a function `(Request) -> Answer`, or a list of answers, one for each request. The server
 records every request, refuses with 400 what `strict.check_chat` complains about, and can do what real
@@ -12,13 +14,16 @@ import http.server
 import json
 import socket
 import struct
+import sys
 import termios
 import threading
 import time
 from dataclasses import dataclass, field
 
+import responses_upstream
 import strict
 
+CHAT_PATH, RESPONSES_PATH = "/v1/chat/completions", "/v1/responses"
 KEY = "sk-upstream-0123456789"
 USAGE = {
     "prompt_tokens": 120,
@@ -62,6 +67,14 @@ class Interleaved:
     """Parallel calls whose argument deltas take turns."""
 
     calls: list
+
+
+@dataclass
+class Broken:
+    """An error in the middle of the answer, in the words of the API."""
+
+    message: str
+    code: str = "server_error"
 
 
 @dataclass
@@ -148,6 +161,9 @@ class Stream:
         size = self.answer.slice
         if isinstance(part, Raw):
             yield part.data
+        elif isinstance(part, Broken):
+            error = {"message": part.message, "type": "server_error", "param": None, "code": part.code}
+            yield self.data(json.dumps({"error": error}))
         elif isinstance(part, Interleaved):
             yield from self.interleaved(part.calls)
         elif isinstance(part, Call):
@@ -175,6 +191,8 @@ def document(answer, body, created):
     """The same answer as one JSON document."""
     message = {"role": "assistant", "content": None, "refusal": None, "annotations": []}
     for part in answer.parts:
+        if isinstance(part, Broken):
+            return {"error": {"message": part.message, "type": "server_error", "param": None, "code": part.code}}
         if isinstance(part, (Text, Refusal, Reasoning)):
             name = {Text: "content", Refusal: "refusal"}.get(type(part)) or part.field
             message[name] = (message.get(name) or "") + part.text
@@ -256,7 +274,8 @@ class Upstream:
         self.server = Server(("127.0.0.1", port), Handler)
         self.server.upstream = self
         self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
+        self.url = f"http://127.0.0.1:{self.port}{CHAT_PATH}"
+        self.responses_url = f"http://127.0.0.1:{self.port}{RESPONSES_PATH}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
@@ -268,7 +287,8 @@ class Upstream:
         """Records a request and finds its answer."""
         try:
             body = json.loads(raw)
-            complaints = strict.check_chat(body)
+            check = responses_upstream.check_responses if handler.path == RESPONSES_PATH else strict.check_chat
+            complaints = check(body)
         except ValueError as error:
             body, complaints = None, [f"the body is not JSON: {error}"]
         with self.lock:
@@ -278,7 +298,7 @@ class Upstream:
                 record = {"ev": "request", "n": request.n, "method": request.method, "path": request.path, "headers": request.headers, "body": body}
                 self.log.write(json.dumps(record, ensure_ascii=False) + "\n")
                 self.log.flush()
-        if request.path != "/v1/chat/completions" or request.method != "POST":
+        if request.path not in (CHAT_PATH, RESPONSES_PATH) or request.method != "POST":
             return request, fail(404, f"no such path: {request.method} {request.path}")
         if request.headers.get("Authorization", request.headers.get("authorization")) != f"Bearer {KEY}":
             complaints.append("the Authorization header does not carry the upstream's key")
@@ -363,30 +383,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer.delay_s:
             time.sleep(answer.delay_s)
         created = 1_750_000_000 + request.n
+        dialect = responses_upstream if request.path == RESPONSES_PATH else sys.modules[__name__]
         stream = answer.error is None and request.body and request.body.get("stream")
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("x-request-id", f"req_up_{request.n}")
         if not stream:
-            whole = document(answer, request.body, created) if answer.error is None else answer.error
+            whole = dialect.document(answer, request.body, created) if answer.error is None else answer.error
             raw = whole if isinstance(whole, bytes) else json.dumps(whole, ensure_ascii=False).encode()
             if not any(name.lower() == "content-type" for name in answer.headers):
                 self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
-            self.wfile.write(raw)
+            self.wfile.write(raw if answer.end == "clean" else raw[: len(raw) // 2])
+            self.finish_as(answer.end)
             return
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for data in self.writes(Stream(answer, request.body, created).frames(), answer.write):
+        for data in self.writes(dialect.Stream(answer, request.body, created).frames(), answer.write):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         if answer.end == "clean":
             self.wfile.write(b"0\r\n\r\n")
-            return
-        self.close_connection = True
-        if answer.end == "reset":
+        self.finish_as(answer.end)
+
+    def finish_as(self, end):
+        """Leaves the connection to the next request, closes it, or resets it."""
+        self.close_connection = self.close_connection or end != "clean"
+        if end == "reset":
             self.server.reset_when_acknowledged(self.connection)
 
     @staticmethod

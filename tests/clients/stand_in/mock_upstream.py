@@ -4,13 +4,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from strict import check_chat  # noqa: E402, F401  (imported by the validator)
+from responses_upstream import check_responses  # noqa: E402, F401  (imported by the validator)
+from strict import check_chat  # noqa: E402, F401
 
 CHAT_VENDOR = ()
-
-
-def check_responses(_body, _codex):
-    return []
 
 
 def check_giga(_body):
