@@ -1,0 +1,157 @@
+//! Where a request goes: the path says what is wanted, the model's name says from whom.
+
+use crate::config::Config;
+use crate::dialect::{self, Dialect};
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'p> {
+    /// An operation of a dialect.
+    Operation(&'static dyn Dialect),
+    /// The list of models.
+    Models,
+    /// One model.
+    Model(&'p str),
+    /// Alive?
+    Health,
+    /// Able to serve?
+    Ready,
+    /// The end, if the configuration allows it.
+    Shutdown,
+    /// Nothing that is known.
+    Nowhere,
+}
+
+/// The path without its query, doubled and trailing slashes collapsed, a leading `/v1` taken off.
+/// Nothing is percent-decoded: a path that hides itself matches nothing.
+#[must_use]
+pub fn normal_path(target: &str) -> String {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let mut normal = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    match normal.strip_prefix("/v1") {
+        Some(rest) if rest.starts_with('/') => rest.to_owned(),
+        _ => normal,
+    }
+}
+
+/// What a [`normal_path`] stands for.
+#[must_use]
+pub fn place(path: &str) -> Place<'_> {
+    match path {
+        "/models" => Place::Models,
+        "/health" | "/healthz" => Place::Health,
+        "/readyz" => Place::Ready,
+        "/shutdown" => Place::Shutdown,
+        _ => match (path.strip_prefix("/models/"), dialect::by_path(path)) {
+            (Some(id), _) => Place::Model(id),
+            (None, Some(dialect)) => Place::Operation(dialect),
+            (None, None) => Place::Nowhere,
+        },
+    }
+}
+
+/// True when the query of a request target has a parameter of this name.
+#[must_use]
+pub fn has_parameter(target: &str, name: &str) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| pair.split('=').next() == Some(name))
+}
+
+/// The provider for a model, and the model's name there.
+#[must_use]
+pub fn provider<'c>(config: &'c Config, model: &'c str) -> Option<(usize, &'c str)> {
+    let route = config.routes.iter().find(|route| matches(&route.pattern, model))?;
+    (route.provider < config.providers.len())
+        .then(|| (route.provider, route.model.as_deref().unwrap_or(model)))
+}
+
+/// Whether `name` is `pattern`, whose first `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, tail)) => {
+            name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_normal_at_the_root_and_under_v1() {
+        for (target, normal) in [
+            ("/responses", "/responses"),
+            ("/v1/responses", "/responses"),
+            ("//v1///responses//?a=/b", "/responses"),
+            ("/v1", "/v1"),
+            ("/v1/v1/models", "/v1/models"),
+            ("/v1models", "/v1models"),
+            ("/", ""),
+            ("/%72esponses", "/%72esponses"),
+            ("/a/../responses", "/a/../responses"),
+        ] {
+            assert_eq!(normal_path(target), normal, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_stands_for_one_place() {
+        let name = |path| match place(path) {
+            Place::Operation(dialect) => dialect.name().to_owned(),
+            Place::Model(id) => format!("model {id}"),
+            other => format!("{other:?}"),
+        };
+        for (path, expected) in [
+            ("/responses", "responses"),
+            ("/chat/completions", "chat"),
+            ("/models", "Models"),
+            ("/models/openai/gpt-5", "model openai/gpt-5"),
+            ("/health", "Health"),
+            ("/healthz", "Health"),
+            ("/readyz", "Ready"),
+            ("/shutdown", "Shutdown"),
+            ("", "Nowhere"),
+            ("/Responses", "Nowhere"),
+            ("/%72esponses", "Nowhere"),
+            ("/a/../responses", "Nowhere"),
+        ] {
+            assert_eq!(name(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("gpt-5", "gpt-5", true),
+            ("gpt-5", "gpt-5.1", false),
+            ("gpt-*", "gpt-", true),
+            ("gpt-*", "gpt-5", true),
+            ("*", "", true),
+            ("*-codex", "gpt-5-codex", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b", "ab ", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_query_parameter_is_found_by_its_whole_name() {
+        for (target, expected) in [
+            ("/models?client_version=1", true),
+            ("/models?a=1&client_version", true),
+            ("/models?xclient_version=1", false),
+            ("/models?a=client_version", false),
+            ("/models", false),
+        ] {
+            assert_eq!(has_parameter(target, "client_version"), expected, "{target}");
+        }
+    }
+}
