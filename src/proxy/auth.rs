@@ -3,22 +3,35 @@
 
 use crate::config::Config;
 use crate::fault::{Failure, Fault, Kind};
+use crate::wire::http1::{Host, Origin, RequestHead};
 use std::net::IpAddr;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 /// What of a request's head says who asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown<'h> {
-    /// The `Host` field, or the authority of an absolute target.
-    pub host: Option<&'h [u8]>,
+    /// Whom the client thinks it talks to.
+    pub host: Option<Host<'h>>,
     /// The `Origin` field.
-    pub origin: Option<&'h [u8]>,
+    pub origin: Option<&'h str>,
     /// The `Sec-Fetch-Site` field.
-    pub fetch_site: Option<&'h [u8]>,
+    pub fetch_site: Option<&'h str>,
     /// The `Authorization` field.
-    pub authorization: Option<&'h [u8]>,
+    pub authorization: Option<&'h str>,
     /// The `X-Api-Key` field.
-    pub api_key: Option<&'h [u8]>,
+    pub api_key: Option<&'h str>,
+}
+
+impl<'h> From<&RequestHead<'h>> for Shown<'h> {
+    fn from(head: &RequestHead<'h>) -> Self {
+        Self {
+            host: head.host,
+            origin: head.origin,
+            fetch_site: head.text("sec-fetch-site"),
+            authorization: head.authorization,
+            api_key: head.api_key,
+        }
+    }
 }
 
 /// How a request passed.
@@ -40,7 +53,7 @@ pub fn check(config: &Config, shown: &Shown<'_>) -> Result<Passed, Failure> {
     }
     let bearer = shown.authorization.and_then(bearer);
     for (key, by_authorization) in [(bearer, true), (shown.api_key, false)] {
-        if let Some(key) = key.and_then(|key| find(config, key)) {
+        if let Some(key) = key.and_then(|key| find(config, key.as_bytes())) {
             return Ok(Passed { key: Some(key), by_authorization });
         }
     }
@@ -60,28 +73,28 @@ pub fn check_place(config: &Config, shown: &Shown<'_>) -> Result<(), Failure> {
     let refuse = |message: String| Failure::new(Fault::client(Kind::Forbidden), message);
     // HTTP/1.0 knows no Host, and no browser speaks it.
     if let Some(host) = shown.host
-        && !is_own_host(config, host)
+        && !is_own_host(config, &host)
     {
-        let host = shorten(host);
         return Err(refuse(format!(
-            "the Host \"{host}\" is not a name of this proxy: add it to server.hosts, or set \
-             client keys"
+            "the Host \"{}\" is not a name of this proxy: add it to server.hosts, or set client \
+             keys",
+            host.name
         )));
     }
-    if let Some(origin) = shown.origin
-        && !is_own_origin(config, shown.host, origin)
-    {
-        let origin = shorten(origin);
-        return Err(refuse(format!(
-            "web pages of \"{origin}\" may not use this proxy: add it to server.origins, or set \
-             client keys"
-        )));
+    match shown.origin {
+        Some(origin) if !is_own_origin(config, shown.host.as_ref(), origin) => {
+            Err(refuse(format!(
+                "web pages of \"{}\" may not use this proxy: add it to server.origins, or set \
+                 client keys",
+                origin.chars().take(100).collect::<String>()
+            )))
+        }
+        // An image or a form of a foreign page sends no Origin with a GET.
+        None if matches!(shown.fetch_site, Some("cross-site" | "same-site")) => {
+            Err(refuse("web pages of other sites may not use this proxy".to_owned()))
+        }
+        _ => Ok(()),
     }
-    // An image or a form of a foreign page sends no Origin with a GET.
-    if shown.origin.is_none() && matches!(shown.fetch_site, Some(b"cross-site" | b"same-site")) {
-        return Err(refuse("web pages of other sites may not use this proxy".to_owned()));
-    }
-    Ok(())
 }
 
 /// Compares with every key, so that the time says nothing of which one it was nor how far it fits.
@@ -96,51 +109,33 @@ fn find(config: &Config, shown: &[u8]) -> Option<usize> {
 }
 
 /// The token of an `Authorization: Bearer` field (RFC 6750, section 2.1).
-fn bearer(field: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = field.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+fn bearer(field: &str) -> Option<&str> {
+    let (scheme, token) = field.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
 }
 
-fn is_own_host(config: &Config, host: &[u8]) -> bool {
-    let Some(name) = std::str::from_utf8(host).ok().and_then(without_port) else { return false };
-    if let Ok(address) = name.parse::<IpAddr>() {
+fn is_own_host(config: &Config, host: &Host<'_>) -> bool {
+    if let Ok(address) = host.name.parse::<IpAddr>() {
         // A rebound name is a name: an address in its place cannot be one.
-        return address.to_canonical().is_loopback()
-            || config.listen.iter().any(|own| {
-                own.ip().is_unspecified() || own.ip().to_canonical() == address.to_canonical()
-            });
+        let address = address.to_canonical();
+        return address.is_loopback()
+            || config
+                .listen
+                .iter()
+                .any(|own| own.ip().is_unspecified() || own.ip().to_canonical() == address);
     }
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || config.hosts.iter().any(|own| own.eq_ignore_ascii_case(&name))
+    host.is_loopback() || config.hosts.iter().any(|own| host.is(own))
 }
 
-/// The host of `host[:port]`, an IPv6 address without its brackets.
-fn without_port(host: &str) -> Option<&str> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']')?;
-            (name, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
-        }
-        None => host.split_once(':').unwrap_or((host, "")),
+/// A configured origin, a page of this machine, or one that came from this proxy's own address.
+fn is_own_origin(config: &Config, host: Option<&Host<'_>>, origin: &str) -> bool {
+    let decoded = Origin::decode(origin);
+    let same = match (&decoded, host) {
+        (Some(Origin::Site { host: page, .. }), Some(host)) => page == host,
+        _ => false,
     };
-    (!name.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
-}
-
-/// A configured origin, or a page that this proxy itself served.
-fn is_own_origin(config: &Config, host: Option<&[u8]>, origin: &[u8]) -> bool {
-    let same = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-    config.origins.iter().any(|own| own.as_bytes() == origin) || (same.is_some() && same == host)
-}
-
-/// A header's value, fit to be shown.
-fn shorten(value: &[u8]) -> String {
-    let shown = value.iter().take(100).map(|&byte| match byte {
-        b' '..=b'~' if byte != b'"' => char::from(byte),
-        _ => '?',
-    });
-    shown.collect()
+    same || decoded.is_some_and(|origin| origin.is_loopback())
+        || config.origins.iter().any(|own| own == origin)
 }
 
 #[cfg(test)]
@@ -192,13 +187,8 @@ mod tests {
             ("localhost.evil.example", 403),
             ("evillocalhost", 403),
             ("127.0.0.1.evil.example", 403),
-            ("localhost:80@evil.example", 403),
-            ("[::1]x", 403),
-            ("[::1", 403),
-            ("", 403),
-            (":80", 403),
         ] {
-            let shown = Shown { host: Some(host.as_bytes()), ..Shown::default() };
+            let shown = Shown { host: Host::decode(host), ..Shown::default() };
             assert_eq!(status(&config, &shown), expected, "{host}");
         }
         assert_eq!(status(&config, &Shown::default()), 200);
@@ -208,8 +198,8 @@ mod tests {
     fn any_address_passes_when_every_address_is_listened_on() {
         let mut config = config(&[]);
         config.listen = vec!["0.0.0.0:80".parse().unwrap()];
-        for (host, expected) in [(&b"198.51.100.1"[..], 200), (b"evil.example", 403)] {
-            let shown = Shown { host: Some(host), ..Shown::default() };
+        for (host, expected) in [("198.51.100.1", 200), ("evil.example", 403)] {
+            let shown = Shown { host: Host::decode(host), ..Shown::default() };
             assert_eq!(status(&config, &shown), expected);
         }
     }
@@ -217,12 +207,12 @@ mod tests {
     #[test]
     fn without_keys_foreign_pages_are_refused() {
         let config = config(&[]);
-        let host = Some(&b"localhost:8080"[..]);
+        let host = Host::decode("localhost:8080");
         for (origin, fetch_site, expected) in [
             (None, None, 200),
             (Some("https://app.example"), None, 200),
             (Some("http://localhost:8080"), None, 200),
-            (Some("http://localhost:3000"), None, 403),
+            (Some("http://localhost:3000"), None, 200),
             (Some("https://app.example.evil"), None, 403),
             (Some("null"), None, 403),
             (None, Some("cross-site"), 403),
@@ -230,7 +220,6 @@ mod tests {
             (None, Some("same-origin"), 200),
             (None, Some("none"), 200),
         ] {
-            let (origin, fetch_site) = (origin.map(str::as_bytes), fetch_site.map(str::as_bytes));
             let shown = Shown { host, origin, fetch_site, ..Shown::default() };
             assert_eq!(status(&config, &shown), expected, "{origin:?} {fetch_site:?}");
         }
@@ -251,9 +240,9 @@ mod tests {
             (None, None, None),
         ] {
             let shown = Shown {
-                host: Some(b"evil.example"),
-                authorization: authorization.map(str::as_bytes),
-                api_key: api_key.map(str::as_bytes),
+                host: Host::decode("evil.example"),
+                authorization,
+                api_key,
                 ..Shown::default()
             };
             let passed = check(&config, &shown);

@@ -1,10 +1,17 @@
 //! Ring 3: what an exchange is. Generic over [`net::Net`], takes `now`.
 
+mod admin;
 pub mod auth;
+mod client;
+mod exchange;
 pub mod meter;
 pub mod net;
+mod order;
 pub mod pool;
+mod reply;
 pub mod route;
+mod serve;
 pub mod timer;
 pub mod transport;
+mod upstream;
 pub mod worker;

@@ -1,10 +1,32 @@
 //! One worker: every connection of one thread, advanced by [`Worker::turn`].
 
 use crate::config::Config;
+use crate::dialect::ids::Ids;
+use crate::proxy::client::Client;
+use crate::proxy::exchange::{Held, Parked};
+use crate::proxy::meter::Meter;
 use crate::proxy::net::{Net, Ready, SocketId};
-use crate::proxy::transport::TlsTable;
+use crate::proxy::pool::Pool;
+use crate::proxy::timer::Timers;
+use crate::proxy::transport::{Link, TlsTable};
+use crate::proxy::upstream::{Phase, Upstream};
+use crate::wire::buffer;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Most bytes of one read.
+const READ_BYTES_MAX: usize = 16 << 10;
+/// Connections taken from one listener in one turn.
+const ACCEPTS_MAX: u32 = 64;
+/// How long nothing is accepted after the process ran out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Buffers kept for use again, their usual size, and the size above which they are not kept.
+const BUFFERS_KEPT: usize = 256;
+const BUFFER_BYTES: usize = 4 << 10;
+const BUFFER_BYTES_MAX: usize = 256 << 10;
 
 /// The time, as the driver read it once for a whole turn.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +48,7 @@ pub struct Counts {
     pub pooled: usize,
     /// Exchanges under way.
     pub exchanges: usize,
-    /// Connections waiting for a connect slot or for a name.
+    /// Exchanges waiting for a connect slot or for a name.
     pub waiting: usize,
     /// Armed timers.
     pub timers: usize,
@@ -34,15 +56,77 @@ pub struct Counts {
     pub buffers: usize,
 }
 
+/// What both halves of an exchange use.
+#[derive(Debug)]
+pub(crate) struct Shared<N: Net> {
+    pub(crate) net: N,
+    pub(crate) config: Arc<Config>,
+    pub(crate) tls: Arc<TlsTable>,
+    pub(crate) buffers: buffer::Pool,
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) meter: Meter,
+    pub(crate) unix_s: u64,
+}
+
+impl<N: Net> Shared<N> {
+    /// The vector itself if it owns memory, else one from the pool.
+    pub(crate) fn stage(&mut self, staged: &mut Vec<u8>) -> Vec<u8> {
+        if staged.capacity() > 0 { std::mem::take(staged) } else { self.buffers.lease() }
+    }
+}
+
+/// Who a socket belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Nobody,
+    Listener { index: usize, generation: u32 },
+    Conn { slot: usize, generation: u32 },
+}
+
+#[derive(Debug)]
+enum Conn {
+    Client(Box<Client>),
+    Upstream(Box<Upstream>),
+    /// Being worked on.
+    Taken,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Tells this use of the slot from others.
+    serial: u32,
+    queued: bool,
+    conn: Conn,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: SocketId,
+    ready: bool,
+}
+
 /// All connections of one thread.
 #[derive(Debug)]
 pub struct Worker<N: Net> {
-    net: N,
-    config: Arc<Config>,
-    tls: Arc<TlsTable>,
-    listeners: Vec<SocketId>,
-    seed: u64,
-    draining: bool,
+    pub(crate) shared: Shared<N>,
+    pub(crate) ids: Ids,
+    pub(crate) exchanges: usize,
+    pub(crate) shutdown: bool,
+    pub(crate) timers: Timers,
+    listeners: Vec<Listener>,
+    conns: Slab<Slot>,
+    owners: Vec<Owner>,
+    /// Connections with something to do.
+    queue: VecDeque<(usize, u32)>,
+    serial: u32,
+    pool: Pool,
+    clients: usize,
+    connecting: usize,
+    /// Exchanges that wait for a connect slot, in their order.
+    for_slot: VecDeque<(usize, u32)>,
+    for_name: Vec<(usize, u32)>,
+    accept_at: Option<Instant>,
+    drain_until: Option<Instant>,
 }
 
 impl<N: Net> Worker<N> {
@@ -55,50 +139,482 @@ impl<N: Net> Worker<N> {
         seed: u64,
         now: Now,
     ) -> Self {
-        let _ = now;
-        Self { net, config, tls, listeners, seed, draining: false }
+        let buffers = buffer::Pool::new(BUFFERS_KEPT, BUFFER_BYTES, BUFFER_BYTES_MAX);
+        let scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();
+        let (meter, unix_s) = (Meter::default(), now.unix_s);
+        let mut worker = Self {
+            shared: Shared { net, config, tls, buffers, scratch, meter, unix_s },
+            ids: Ids::new(seed),
+            exchanges: 0,
+            shutdown: false,
+            timers: Timers::default(),
+            listeners: Vec::new(),
+            conns: Slab::new(),
+            owners: Vec::new(),
+            queue: VecDeque::new(),
+            serial: 0,
+            pool: Pool::default(),
+            clients: 0,
+            connecting: 0,
+            for_slot: VecDeque::new(),
+            for_name: Vec::new(),
+            accept_at: None,
+            drain_until: None,
+        };
+        for (index, socket) in listeners.into_iter().enumerate() {
+            let generation = socket.generation;
+            worker.set_owner(socket, Owner::Listener { index, generation });
+            worker.listeners.push(Listener { socket, ready: true });
+        }
+        worker
     }
 
     /// Handles what is ready, then everything that can go on. Returns when to be called again at
     /// the latest: `now` or earlier means at once, `None` means only when something is ready.
     pub fn turn(&mut self, ready: &[Ready], now: Now) -> Option<Instant> {
-        let _ = (ready, now, &self.config, &self.tls, self.seed);
-        None
+        self.shared.unix_s = now.unix_s;
+        for ready in ready {
+            self.note(ready);
+        }
+        self.accept(now);
+        for _ in 0..self.queue.len() {
+            let Some((slot, serial)) = self.queue.pop_front() else { break };
+            let current = self.conns.get_mut(slot).filter(|held| held.serial == serial);
+            if let Some(held) = current {
+                held.queued = false;
+                self.run(slot, now);
+            }
+        }
+        while let Some(slot) = self.timers.pop(now.instant) {
+            self.run(slot, now);
+        }
+        if self.drain_until.is_some_and(|until| until <= now.instant) {
+            self.cut_all(now);
+        }
+        if !self.queue.is_empty()
+            || self.listeners.iter().any(|one| one.ready && self.accept_at.is_none())
+        {
+            return Some(now.instant);
+        }
+        [self.timers.next(), self.accept_at, self.drain_until].into_iter().flatten().min()
     }
 
     /// Answers of the resolver arrived: exchanges that wait for a name go on in the next turn.
-    pub fn names_changed(&mut self) {}
+    pub fn names_changed(&mut self) {
+        for (slot, serial) in std::mem::take(&mut self.for_name) {
+            self.call(slot, serial, Parked::Name);
+        }
+    }
 
     /// Stops accepting, closes idle connections, and lets exchanges finish with
     /// `Connection: close`. What still runs after `timeouts.drain` is cut.
     pub fn drain(&mut self, now: Now) {
-        let _ = now;
-        for listener in self.listeners.drain(..) {
-            self.net.close(listener);
+        if self.drain_until.is_some() {
+            return;
         }
-        self.draining = true;
+        self.drain_until = Some(now.instant + self.shared.config.timeouts.drain);
+        for listener in std::mem::take(&mut self.listeners) {
+            self.set_owner(listener.socket, Owner::Nobody);
+            self.shared.net.close(listener.socket);
+        }
+        self.accept_at = None;
+        let slots: Vec<usize> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let unused = match self.conns.get(slot).map(|held| &held.conn) {
+                Some(Conn::Upstream(upstream)) => upstream.owner.is_none(),
+                Some(Conn::Client(client)) => client.is_unused(),
+                _ => false,
+            };
+            if unused {
+                self.close(slot);
+            }
+        }
     }
 
     /// True once [`Worker::drain`] was called and nothing is left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining
+        self.is_draining() && self.conns.is_empty()
     }
 
     /// True once `GET /shutdown` was answered.
     #[must_use]
     pub fn shutdown_requested(&self) -> bool {
-        false
+        self.shutdown
+    }
+
+    /// What happened since the worker began.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// What is held at the moment.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        let mut counts = Counts {
+            pooled: self.pool.len(),
+            exchanges: self.exchanges,
+            timers: self.timers.len(),
+            ..Counts::default()
+        };
+        for (_, held) in &self.conns {
+            match &held.conn {
+                Conn::Client(client) => {
+                    counts.clients += 1;
+                    counts.buffers += client.buffers();
+                    let exchange = client.exchange.as_ref();
+                    counts.waiting += usize::from(exchange.is_some_and(|x| x.parked.is_some()));
+                }
+                Conn::Upstream(upstream) => {
+                    counts.upstreams += 1;
+                    counts.buffers += upstream.buffers();
+                }
+                Conn::Taken => {}
+            }
+        }
+        counts
     }
 
     /// The network, for the driver.
     pub fn net_mut(&mut self) -> &mut N {
-        &mut self.net
+        &mut self.shared.net
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_until.is_some()
+    }
+
+    fn note(&mut self, ready: &Ready) {
+        let place = usize::try_from(ready.socket.slot).unwrap_or(usize::MAX);
+        let (slot, generation) = match self.owners.get(place) {
+            Some(Owner::Listener { index, generation })
+                if *generation == ready.socket.generation =>
+            {
+                if let Some(listener) = self.listeners.get_mut(*index) {
+                    listener.ready = true;
+                }
+                return;
+            }
+            Some(Owner::Conn { slot, generation }) => (*slot, *generation),
+            _ => return,
+        };
+        if generation != ready.socket.generation {
+            return;
+        }
+        let run = match self.conns.get_mut(slot).map(|held| &mut held.conn) {
+            Some(Conn::Client(client)) => {
+                client.link.note(ready);
+                slot
+            }
+            Some(Conn::Upstream(upstream)) => {
+                upstream.link.note(ready);
+                upstream.owner.unwrap_or(slot)
+            }
+            _ => return,
+        };
+        self.enqueue(run);
+    }
+
+    fn run(&mut self, slot: usize, now: Now) {
+        match self.conns.get(slot).map(|held| &held.conn) {
+            Some(Conn::Client(_)) => self.run_client(slot, now),
+            Some(Conn::Upstream(upstream)) => match upstream.owner {
+                Some(owner) => self.run_client(owner, now),
+                None => self.run_upstream(slot, now),
+            },
+            _ => {}
+        }
+    }
+
+    /// An upstream connection that works for nobody: in the pool, or on its way there.
+    fn run_upstream(&mut self, slot: usize, now: Now) {
+        let Some(mut held) = self.take_upstream(slot) else { return };
+        let due = held.upstream.deadline(&self.shared.config.timeouts);
+        let due = due.is_some_and(|at| at <= now.instant);
+        match held.upstream.phase {
+            Phase::Idle if !due => {
+                if held.upstream.is_silent(&mut self.shared) {
+                    self.put_upstream(held, now);
+                } else {
+                    self.close_held(held);
+                }
+            }
+            Phase::Rest if !due => match held.upstream.read_rest(&mut self.shared, now.instant) {
+                None => self.put_upstream(held, now),
+                Some(true) => self.keep(held, now),
+                Some(false) => self.close_held(held),
+            },
+            _ => self.close_held(held),
+        }
+    }
+
+    fn accept(&mut self, now: Now) {
+        if self.accept_at.is_some_and(|at| at > now.instant) {
+            return;
+        }
+        self.accept_at = None;
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_MAX {
+                let Some(listener) = self.listeners.get_mut(index) else { return };
+                if !listener.ready {
+                    break;
+                }
+                match self.shared.net.accept(listener.socket) {
+                    Ok((socket, peer)) => self.accepted(socket, peer, now),
+                    Err(why) => match why.kind() {
+                        ErrorKind::WouldBlock => listener.ready = false,
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                        _ => {
+                            log::warn!("accepting pauses: {why}");
+                            self.accept_at = Some(now.instant + ACCEPT_PAUSE);
+                            return;
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, socket: SocketId, peer: std::net::SocketAddr, now: Now) {
+        self.shared.meter.accepted += 1;
+        if self.clients >= self.shared.config.limits.clients_max {
+            const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
+                retry-after: 1\r\ncontent-length: 0\r\n\r\n";
+            self.shared.meter.turned_away += 1;
+            // Whoever does not take it is turned away all the same.
+            let _ = self.shared.net.write(socket, BUSY);
+            self.shared.net.shutdown(socket);
+            self.shared.net.close(socket);
+            return;
+        }
+        self.clients += 1;
+        let client = Box::new(Client::new(Link::accepted(socket), peer, now.instant));
+        let slot = self.insert(Conn::Client(client));
+        let generation = socket.generation;
+        self.set_owner(socket, Owner::Conn { slot, generation });
+        self.enqueue(slot);
+    }
+
+    /// The grace is over: what still runs is cut, visibly.
+    fn cut_all(&mut self, now: Now) {
+        let slots: Vec<usize> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if matches!(self.conns.get(slot).map(|held| &held.conn), Some(Conn::Client(_))) {
+                self.cut_client(slot, now);
+            }
+        }
+        let slots: Vec<usize> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.close(slot);
+        }
+    }
+
+    fn insert(&mut self, conn: Conn) -> usize {
+        self.serial = self.serial.wrapping_add(1);
+        self.conns.insert(Slot { serial: self.serial, queued: false, conn })
+    }
+
+    fn set_owner(&mut self, socket: SocketId, owner: Owner) {
+        let Ok(place) = usize::try_from(socket.slot) else { return };
+        if self.owners.len() <= place {
+            self.owners.resize(place + 1, Owner::Nobody);
+        }
+        if let Some(entry) = self.owners.get_mut(place) {
+            *entry = owner;
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, slot: usize) {
+        if let Some(held) = self.conns.get_mut(slot)
+            && !held.queued
+        {
+            held.queued = true;
+            self.queue.push_back((slot, held.serial));
+        }
+    }
+
+    pub(crate) fn take_client(&mut self, slot: usize) -> Option<Box<Client>> {
+        let held = self.conns.get_mut(slot)?;
+        match std::mem::replace(&mut held.conn, Conn::Taken) {
+            Conn::Client(client) => Some(client),
+            other => {
+                held.conn = other;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn take_upstream(&mut self, slot: usize) -> Option<Held> {
+        let held = self.conns.get_mut(slot)?;
+        match std::mem::replace(&mut held.conn, Conn::Taken) {
+            Conn::Upstream(upstream) => Some(Held { slot, upstream }),
+            other => {
+                held.conn = other;
+                None
+            }
+        }
+    }
+
+    /// Puts a client back, its timer armed and its place in the waiting lines taken.
+    pub(crate) fn put_client(
+        &mut self,
+        slot: usize,
+        mut client: Box<Client>,
+        parked: Option<Parked>,
+        now: Now,
+    ) {
+        client.rest(&mut self.shared);
+        self.arm(slot, client.deadline(&self.shared.config.timeouts), now);
+        let Some(held) = self.conns.get_mut(slot) else { return };
+        let entry = (slot, held.serial);
+        if let Some(exchange) = &mut client.exchange
+            && exchange.parked != parked
+        {
+            match exchange.parked {
+                Some(Parked::Slot) if std::mem::take(&mut exchange.called) => {
+                    self.for_slot.push_front(entry);
+                }
+                Some(Parked::Slot) => self.for_slot.push_back(entry),
+                Some(Parked::Name) => self.for_name.push(entry),
+                None => {}
+            }
+        }
+        held.conn = Conn::Client(client);
+    }
+
+    /// Puts an upstream connection back, its timer armed.
+    pub(crate) fn put_upstream(&mut self, mut held: Held, now: Now) {
+        held.upstream.rest(&mut self.shared);
+        if held.upstream.counted && !matches!(held.upstream.phase, Phase::Dial | Phase::Shake) {
+            held.upstream.counted = false;
+            self.connected();
+        }
+        let socket = held.upstream.link.socket;
+        let (slot, generation) = (held.slot, socket.generation);
+        self.set_owner(socket, Owner::Conn { slot, generation });
+        self.arm(slot, held.upstream.deadline(&self.shared.config.timeouts), now);
+        if let Some(place) = self.conns.get_mut(slot) {
+            place.conn = Conn::Upstream(held.upstream);
+        }
+    }
+
+    fn arm(&mut self, slot: usize, deadline: Option<Instant>, now: Now) {
+        match deadline {
+            // What is due was handled; a second look at the same instant would be for ever.
+            Some(at) => self.timers.arm(slot, at.max(now.instant + Duration::from_millis(1))),
+            None => self.timers.disarm(slot),
+        }
+    }
+
+    /// A place for a new upstream connection.
+    pub(crate) fn hold(&mut self, mut upstream: Box<Upstream>) -> Held {
+        upstream.counted = true;
+        self.connecting += 1;
+        let slot = self.insert(Conn::Taken);
+        Held { slot, upstream }
+    }
+
+    /// An idle connection that is still silent, the last used first.
+    pub(crate) fn take_idle(&mut self, provider: usize) -> Option<Held> {
+        while let Some(slot) = self.pool.take(provider) {
+            let Some(mut held) = self.take_upstream(slot) else { continue };
+            if held.upstream.is_silent(&mut self.shared) {
+                return Some(held);
+            }
+            self.close_held(held);
+        }
+        None
+    }
+
+    /// Whether another connect may begin; those who were called go first.
+    pub(crate) fn may_connect(&self, called: bool) -> bool {
+        let free = self.connecting < self.shared.config.limits.connecting_max;
+        free && (called || self.for_slot.is_empty())
+    }
+
+    /// A connect is over: calls the next one who waits.
+    fn connected(&mut self) {
+        self.connecting = self.connecting.saturating_sub(1);
+        while let Some((slot, serial)) = self.for_slot.pop_front() {
+            if self.call(slot, serial, Parked::Slot) {
+                break;
+            }
+        }
+    }
+
+    /// Queues a client that waits for this; false when it does not any more.
+    fn call(&mut self, slot: usize, serial: u32, parked: Parked) -> bool {
+        let Some(held) = self.conns.get_mut(slot) else { return false };
+        let Conn::Client(client) = &mut held.conn else { return false };
+        let Some(exchange) = client.exchange.as_mut() else { return false };
+        if held.serial != serial || exchange.parked != Some(parked) {
+            return false;
+        }
+        exchange.parked = None;
+        exchange.called = parked == Parked::Slot;
+        self.enqueue(slot);
+        true
+    }
+
+    /// The exchange is over: keeps the connection if it is worth it.
+    pub(crate) fn release(&mut self, mut held: Held, now: Now) {
+        let limits = self.shared.config.limits;
+        if held.upstream.release(&limits, now.instant) {
+            self.keep(held, now);
+        } else if held.upstream.is_worth_waiting() && !self.is_draining() {
+            let slot = held.slot;
+            self.put_upstream(held, now);
+            self.enqueue(slot);
+        } else {
+            self.close_held(held);
+        }
+    }
+
+    /// Puts a connection that is ready for another request into the pool.
+    fn keep(&mut self, held: Held, now: Now) {
+        if self.is_draining() {
+            self.close_held(held);
+            return;
+        }
+        let (slot, provider) = (held.slot, held.upstream.provider);
+        self.put_upstream(held, now);
+        let oldest = self.pool.put(provider, slot, self.shared.config.limits.pool_idle_max);
+        if let Some(oldest) = oldest {
+            self.close(oldest);
+        }
+    }
+
+    pub(crate) fn close_held(&mut self, held: Held) {
+        let Held { slot, mut upstream } = held;
+        if upstream.phase == Phase::Idle {
+            self.pool.remove(upstream.provider, slot);
+        }
+        upstream.close(&mut self.shared);
+        self.forget(slot, upstream.link.socket);
+        if upstream.counted {
+            self.connected();
+        }
+    }
+
+    /// Closes a client's connection; its exchange was taken care of.
+    pub(crate) fn close_client(&mut self, slot: usize, mut client: Box<Client>) {
+        client.close(&mut self.shared);
+        self.forget(slot, client.link.socket);
+        self.clients = self.clients.saturating_sub(1);
+    }
+
+    fn close(&mut self, slot: usize) {
+        if let Some(held) = self.take_upstream(slot) {
+            self.close_held(held);
+        } else if let Some(client) = self.take_client(slot) {
+            self.close_client(slot, client);
+        }
+    }
+
+    fn forget(&mut self, slot: usize, socket: SocketId) {
+        self.timers.disarm(slot);
+        self.conns.try_remove(slot);
+        self.set_owner(socket, Owner::Nobody);
     }
 }

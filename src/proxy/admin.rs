@@ -1,0 +1,139 @@
+//! What is answered without an upstream: health, models, the way out.
+
+use crate::config::{Config, Model};
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::auth::{self, Shown};
+use crate::proxy::reply::Answer;
+use crate::proxy::route::{self, Place};
+use crate::wire::http1::{Method, RequestHead};
+use crate::wire::json;
+use std::net::SocketAddr;
+
+/// What the worker has to do with a request.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// Say this.
+    Answer(Answer),
+    /// Say this, and end the process.
+    Shutdown(Answer),
+    /// Serve an operation; true when the client's `Authorization` is a key of ours.
+    Operation(&'static dyn crate::dialect::Dialect, bool),
+}
+
+/// Decides by the head alone.
+///
+/// # Errors
+/// The failure and the methods that the path allows, for a 405.
+pub(crate) fn admit(
+    config: &Config,
+    head: &RequestHead<'_>,
+    path: &str,
+    peer: SocketAddr,
+    draining: bool,
+) -> Result<Admitted, (Failure, Option<&'static str>)> {
+    let refuse = |failure| (failure, None);
+    let shown = Shown::from(head);
+    auth::check_place(config, &shown).map_err(refuse)?;
+    let place = route::place(path);
+    let reads = matches!(head.method, Method::Get | Method::Head);
+    match place {
+        Place::Operation(_) if head.upgrade_websocket => {
+            return Err(refuse(upgrade_required()));
+        }
+        Place::Operation(_) if head.method != Method::Post => return Err(wrong_method("POST")),
+        Place::Nowhere => return Err(refuse(nowhere(head.method.name(), path))),
+        Place::Shutdown if !config.http_shutdown => {
+            return Err(refuse(nowhere(head.method.name(), path)));
+        }
+        Place::Operation(_) => {}
+        _ if !reads => return Err(wrong_method("GET, HEAD")),
+        _ => {}
+    }
+    // Probes carry no key.
+    match place {
+        Place::Health => return Ok(Admitted::Answer(Answer::json(200, "{\"status\":\"ok\"}"))),
+        Place::Ready if draining => {
+            return Ok(Admitted::Answer(Answer::json(503, "{\"status\":\"draining\"}")));
+        }
+        Place::Ready => return Ok(Admitted::Answer(Answer::json(200, "{\"status\":\"ready\"}"))),
+        Place::Shutdown if !peer.ip().to_canonical().is_loopback() => {
+            let message = "the process can be ended from this machine only";
+            return Err(refuse(Failure::new(Fault::client(Kind::Forbidden), message)));
+        }
+        // A head alone asks for nothing to happen.
+        Place::Shutdown if head.method == Method::Get => {
+            return Ok(Admitted::Shutdown(Answer::json(200, "{\"status\":\"ending\"}")));
+        }
+        Place::Shutdown => return Ok(Admitted::Answer(Answer::json(200, "{}"))),
+        _ => {}
+    }
+    let passed = auth::check(config, &shown).map_err(refuse)?;
+    match place {
+        Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed.by_authorization)),
+        Place::Model(id) => one(config, id).map(Admitted::Answer).map_err(refuse),
+        _ => Ok(Admitted::Answer(models(config, head.query.unwrap_or_default()))),
+    }
+}
+
+fn models(config: &Config, query: &str) -> Answer {
+    let _ = route::has_parameter(query, "client_version");
+    let mut body = b"{\"object\":\"list\",\"data\":[".to_vec();
+    for (model, owner) in known(config) {
+        json::comma(&mut body);
+        object(model, owner, &mut body);
+    }
+    body.extend_from_slice(b"]}");
+    Answer::json(200, body)
+}
+
+fn one(config: &Config, id: &str) -> Result<Answer, Failure> {
+    let found = known(config).find(|(model, _)| model.id == id);
+    let Some((model, owner)) = found else {
+        let id: String = id.chars().take(100).collect();
+        let message = format!("the model \"{id}\" is not listed here");
+        return Err(Failure::new(Fault::client(Kind::ModelNotFound), message).with_param("model"));
+    };
+    let mut body = Vec::new();
+    object(model, owner, &mut body);
+    Ok(Answer::json(200, body))
+}
+
+fn known(config: &Config) -> impl Iterator<Item = (&Model, &str)> {
+    let of = |provider: &'_ crate::config::Provider| provider.models.len();
+    let _ = of;
+    config
+        .providers
+        .iter()
+        .flat_map(|provider| provider.models.iter().map(|model| (model, provider.name.as_str())))
+}
+
+fn object(model: &Model, owner: &str, out: &mut Vec<u8>) {
+    out.push(b'{');
+    json::member("id", &model.id, out);
+    json::member("object", "model", out);
+    json::member_number("created", 0, out);
+    json::member("owned_by", owner, out);
+    out.push(b'}');
+}
+
+fn upgrade_required() -> Failure {
+    let message = "WebSocket is not spoken here: use POST";
+    let mut failure =
+        Failure::new(Fault::client(Kind::BadRequest), message).with_code("upgrade_required");
+    failure.status = Some(426);
+    failure
+}
+
+fn wrong_method(allowed: &'static str) -> (Failure, Option<&'static str>) {
+    let message = format!("this path takes {allowed} only");
+    (Failure::new(Fault::client(Kind::MethodNotAllowed), message), Some(allowed))
+}
+
+fn nowhere(method: &str, path: &str) -> Failure {
+    let path: String = path.chars().take(100).collect();
+    let message = format!(
+        "there is no {method} {path} here: try POST /v1/responses, POST /v1/chat/completions or \
+         GET /v1/models"
+    );
+    Failure::new(Fault::client(Kind::NotFound), message)
+}

@@ -1,0 +1,186 @@
+//! The client half: `Idle -> Head -> Body -> Exchange -> Idle`, any -> `Closing -> Linger`. Knows
+//! nothing of upstreams.
+//!
+//! A client that ends its sending side before its reply is whole is taken for gone: nobody can tell
+//! a half-close from a close, and an upstream that works for nobody costs money.
+
+use crate::config::Timeouts;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::net::Net;
+use crate::proxy::reply::Answer;
+use crate::proxy::transport::{Got, Link};
+use crate::proxy::worker::Shared;
+use crate::wire::buffer::Buffer;
+use crate::wire::http1::{BodyLength, HeadSearch, write_reply_head};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Bytes of later requests that are read while one is served.
+const PIPELINED_BYTES_MAX: usize = 64 << 10;
+/// How long a client's leftover is read after our last word, so that a reset does not overtake it.
+const LINGER: Duration = Duration::from_secs(2);
+/// Body bytes that give a client another second.
+const BODY_BYTES_S: usize = 64 << 10;
+
+/// What the connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests.
+    Idle,
+    /// A head has begun.
+    Head,
+    /// A body comes.
+    Body,
+    /// An exchange is under way.
+    Exchange,
+    /// The last bytes go out.
+    Closing,
+    /// Everything is said; what still comes is thrown away.
+    Linger,
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) link: Link,
+    pub(crate) peer: SocketAddr,
+    pub(crate) phase: Phase,
+    /// When the phase's clock began.
+    pub(crate) since: Instant,
+    /// When the client last took something, or was last given something after a silence.
+    pub(crate) moved: Instant,
+    pub(crate) input: Buffer,
+    pub(crate) out: Buffer,
+    pub(crate) search: HeadSearch,
+    pub(crate) exchange: Option<Box<Exchange>>,
+}
+
+impl Client {
+    pub(crate) fn new(link: Link, peer: SocketAddr, now: Instant) -> Self {
+        Self {
+            link,
+            peer,
+            phase: Phase::Idle,
+            since: now,
+            moved: now,
+            input: Buffer::new(),
+            out: Buffer::new(),
+            search: HeadSearch::default(),
+            exchange: None,
+        }
+    }
+
+    /// When to stop waiting for this peer; `None` while we do not wait for it.
+    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        let stalled = (!self.out.is_empty()).then(|| self.moved + timeouts.client_write);
+        let phase = match self.phase {
+            Phase::Idle => Some(self.since + timeouts.client_idle),
+            Phase::Head => Some(self.since + timeouts.client_head),
+            Phase::Body => {
+                let bytes = self.exchange.as_ref().map_or(0, |exchange| exchange.received());
+                let extra = Duration::from_secs((bytes / BODY_BYTES_S) as u64);
+                Some(self.since + timeouts.client_body + extra)
+            }
+            Phase::Exchange if self.out.is_empty() => {
+                self.exchange.as_ref().and_then(|exchange| exchange.deadline(timeouts))
+            }
+            Phase::Exchange => None,
+            Phase::Closing => stalled.or(Some(self.moved + timeouts.client_write)),
+            Phase::Linger => Some(self.since + LINGER),
+        };
+        [phase, stalled].into_iter().flatten().min()
+    }
+
+    /// Nothing was begun, and nothing waits to be taken.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.phase == Phase::Idle && self.input.is_empty() && self.out.is_empty()
+    }
+
+    /// Reads once. `Got::End` also when the connection is broken: there is nobody to tell.
+    pub(crate) fn read<N: Net>(&mut self, shared: &mut Shared<N>) -> Got {
+        self.input.rent(&mut shared.buffers);
+        match self.link.read(&mut shared.net, &mut shared.scratch, &mut self.input) {
+            Ok(got) => {
+                if let Got::Bytes(count) = got {
+                    shared.meter.client_bytes[0] += count as u64;
+                }
+                got
+            }
+            Err(_) => Got::End,
+        }
+    }
+
+    /// Sends what waits, as far as the client takes it. False when it is gone.
+    pub(crate) fn flush<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> bool {
+        if self.out.is_empty() {
+            return true;
+        }
+        match self.link.write(&mut shared.net, self.out.filled()) {
+            Ok(0) => true,
+            Ok(count) => {
+                shared.meter.client_bytes[1] += count as u64;
+                self.out.consume(count);
+                self.moved = now;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// While a request is served: reads what belongs to later ones, and notices an end. False when
+    /// the client is gone.
+    pub(crate) fn watch<N: Net>(&mut self, shared: &mut Shared<N>) -> bool {
+        while self.link.readable && self.input.len() < PIPELINED_BYTES_MAX {
+            match self.read(shared) {
+                Got::Bytes(_) => {}
+                Got::Blocked => break,
+                Got::End => return false,
+            }
+        }
+        !self.link.read_closed
+    }
+
+    /// Appends a whole reply; without its body if that is what a `HEAD` asked for.
+    pub(crate) fn answer<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        answer: &Answer,
+        bodiless: bool,
+        keep_alive: bool,
+    ) {
+        shared.meter.reply(answer.status);
+        self.out.rent(&mut shared.buffers);
+        let length = BodyLength::Known(answer.body.len() as u64);
+        self.out.append(|out| {
+            let headers = answer.headers.iter().map(|(name, value)| (&**name, &**value));
+            if write_reply_head(answer.status, headers, length, keep_alive, out).is_err() {
+                // A value of a peer's cannot be written: the reply matters more than it does.
+                let plain = [("content-type", "application/json")];
+                let status = answer.status.clamp(200, 599);
+                // A checked status and one fixed field can always be written.
+                let _ = write_reply_head(status, plain, length, keep_alive, out);
+            }
+            if !bodiless {
+                out.extend_from_slice(&answer.body);
+            }
+        });
+    }
+
+    /// Gives memory back that holds nothing.
+    pub(crate) fn rest<N: Net>(&mut self, shared: &mut Shared<N>) {
+        self.input.rest(&mut shared.buffers);
+        self.out.rest(&mut shared.buffers);
+    }
+
+    /// Closes the connection, whatever it was doing.
+    pub(crate) fn close<N: Net>(&mut self, shared: &mut Shared<N>) {
+        self.input.abandon(&mut shared.buffers);
+        self.out.abandon(&mut shared.buffers);
+        self.link.close(&mut shared.net);
+    }
+
+    /// How many buffers it holds.
+    pub(crate) fn buffers(&self) -> usize {
+        usize::from(self.input.capacity() > 0) + usize::from(self.out.capacity() > 0)
+    }
+}

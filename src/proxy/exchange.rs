@@ -1,0 +1,776 @@
+//! One request and its reply: the joint of a client and an upstream. The `match` in
+//! [`Worker::exchange`] holds every row of the joint table; the two halves do not know each other.
+
+use crate::config::Timeouts;
+use crate::dialect::ids::Ids;
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::client::Client;
+use crate::proxy::net::Net;
+use crate::proxy::order::{Intake, Order};
+use crate::proxy::reply::{self, Answer};
+use crate::proxy::upstream::{self, Asked, Head, Outgoing, Phase, Read, Upstream};
+use crate::proxy::worker::{Now, Shared, Worker};
+use crate::transcode::{Form, Transcoder};
+use crate::wire::buffer::Buffer;
+use crate::wire::http1::{
+    BodyDecoder, BodyLength, BodyStep, chunk_begin, chunk_end, last_chunk, write_reply_head,
+};
+use std::time::Instant;
+
+/// Reads of one connection in one turn.
+const TURN_READS_MAX: u32 = 16;
+/// Bytes read of one connection in one turn.
+const TURN_BYTES_MAX: u64 = 256 << 10;
+/// Of an error reply's body, so much is read.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+
+/// How far an exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The request's body comes.
+    Receive,
+    /// An upstream connection is wanted.
+    Seek,
+    /// The request goes to the upstream, whose reply's head is awaited.
+    Ask,
+    /// The answer comes.
+    Answer,
+    /// An error reply comes.
+    Refusal,
+    /// The client was told everything.
+    Over,
+}
+
+/// Why an exchange waits for something that is no peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// For a name.
+    Name,
+    /// For a free connect slot.
+    Slot,
+}
+
+/// An upstream connection while its exchange is worked on.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) slot: usize,
+    pub(crate) upstream: Box<Upstream>,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something changed: step again.
+    Again,
+    /// Nothing can be done now.
+    Wait,
+    /// The budget of this turn is spent.
+    More,
+    /// The exchange is settled.
+    Settled,
+}
+
+/// One request and its reply.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) stage: Stage,
+    pub(crate) upstream: Option<usize>,
+    pub(crate) parked: Option<Parked>,
+    /// It was called from the queue for connect slots.
+    pub(crate) called: bool,
+    /// The connection stays after the reply.
+    pub(crate) keep_alive: bool,
+    pub(crate) intake: Intake,
+    path: String,
+    body: BodyDecoder,
+    content: Vec<u8>,
+    order: Option<Order>,
+    retried: bool,
+    ids: Ids,
+    head: Head,
+    transcoder: Option<Transcoder>,
+    /// Written, but held back until it is known that the status is a good one.
+    staged: Vec<u8>,
+    /// The reply's head was sent.
+    committed: bool,
+    /// The reply broke off: the end of its framing is withheld too.
+    cut: bool,
+    /// The upstream connection is of no more use.
+    broken: bool,
+    /// Bytes of the reply's content that were used.
+    taken: usize,
+    began: Instant,
+    first: Option<Instant>,
+    /// When the client last heard something, or began to wait.
+    heard: Instant,
+    status: u16,
+    label: Option<&'static str>,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        intake: Intake,
+        path: String,
+        body: BodyDecoder,
+        keep_alive: bool,
+        ids: Ids,
+        now: Instant,
+    ) -> Self {
+        Self {
+            stage: Stage::Receive,
+            upstream: None,
+            parked: None,
+            called: false,
+            keep_alive,
+            intake,
+            path,
+            body,
+            content: Vec::new(),
+            order: None,
+            retried: false,
+            ids,
+            head: Head::default(),
+            transcoder: None,
+            staged: Vec::new(),
+            committed: false,
+            cut: false,
+            broken: false,
+            taken: 0,
+            began: now,
+            first: None,
+            heard: now,
+            status: 0,
+            label: None,
+        }
+    }
+
+    /// Bytes of the body that came.
+    pub(crate) fn received(&self) -> usize {
+        self.content.len()
+    }
+
+    /// When to go on though no peer moved: a connection is not to be had, or the client waits in
+    /// silence.
+    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        match self.stage {
+            Stage::Seek => Some(self.heard + timeouts.connect),
+            Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
+            _ => None,
+        }
+    }
+
+    /// Takes body bytes off the client's input; true when the body is whole.
+    pub(crate) fn receive(&mut self, input: &mut Buffer) -> Result<bool, Failure> {
+        loop {
+            match self.body.decode(input.filled()) {
+                Ok((BodyStep::Data(data), used)) => {
+                    self.content.extend_from_slice(data);
+                    input.consume(used);
+                }
+                Ok((BodyStep::NeedMore, used)) => {
+                    input.consume(used);
+                    return Ok(false);
+                }
+                Ok((BodyStep::End, used)) => {
+                    input.consume(used);
+                    return Ok(true);
+                }
+                Err(why) => {
+                    let kind = if why.status() == 413 { Kind::TooLarge } else { Kind::BadRequest };
+                    let message = format!("the request body cannot be read: {why}");
+                    return Err(Failure::new(Fault::client(kind), message));
+                }
+            }
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.stream)
+    }
+
+    fn same(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.same)
+    }
+}
+
+/// Why [`Exchange::transcode`] stopped.
+enum Pumped {
+    Blocked,
+    /// The budget of this turn is spent.
+    Spent,
+    /// The client has enough to take.
+    Full,
+    /// The answer's end is written.
+    Whole,
+    /// The connection failed before it.
+    Broken,
+}
+
+impl<N: Net> Worker<N> {
+    /// The whole body is here: makes the upstream's request.
+    pub(crate) fn order(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
+        let content = std::mem::take(&mut exchange.content);
+        let ids = exchange.ids.fork();
+        let config = &self.shared.config;
+        match Order::new(config, &exchange.intake, content, ids, now.unix_s) {
+            Ok(order) => {
+                exchange.order = Some(order);
+                exchange.stage = Stage::Seek;
+                exchange.heard = now.instant;
+            }
+            Err(failure) => self.refuse(client, exchange, &failure, now),
+        }
+    }
+
+    /// The joint table: what to do next for an exchange whose request is whole.
+    pub(crate) fn exchange(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) -> Step {
+        match (exchange.stage, held.as_mut().map(|held| (held.upstream.phase, held))) {
+            (Stage::Receive, _) => Step::Wait,
+            (Stage::Seek, None) => self.seek(client, exchange, held, now),
+            (Stage::Seek, Some(_)) => {
+                exchange.stage = Stage::Ask;
+                Step::Again
+            }
+            (Stage::Ask, Some((Phase::Dial | Phase::Shake | Phase::Send | Phase::Head, _))) => {
+                self.ask(client, exchange, held, now)
+            }
+            (Stage::Answer, Some((Phase::Body, held))) => {
+                self.pump(client, exchange, &mut held.upstream, now)
+            }
+            (Stage::Refusal, Some((Phase::Refusal, held))) => {
+                self.collect(client, exchange, &mut held.upstream, now)
+            }
+            (Stage::Over, _) => {
+                self.settle(client, exchange, held, now);
+                Step::Settled
+            }
+            (Stage::Ask | Stage::Answer | Stage::Refusal, _) => {
+                let failure = Failure::new(Fault::proxy(Kind::Server), "the exchange was lost");
+                self.fail(client, exchange, &failure, now);
+                Step::Again
+            }
+        }
+    }
+
+    /// Finds a connection: an idle one, or a new one when there is a slot and the name is known.
+    fn seek(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) -> Step {
+        let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
+        if !exchange.retried
+            && let Some(mut idle) = self.take_idle(provider)
+        {
+            idle.upstream.begin(now.instant);
+            self.shared.meter.reuses += 1;
+            exchange.parked = None;
+            *held = Some(idle);
+            return Step::Again;
+        }
+        if !self.may_connect(exchange.called) {
+            exchange.parked = Some(Parked::Slot);
+            return Step::Wait;
+        }
+        let config = std::sync::Arc::clone(&self.shared.config);
+        let Some(url) = config.providers.get(provider).map(|provider| &provider.url) else {
+            let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");
+            self.fail(client, exchange, &failure, now);
+            return Step::Again;
+        };
+        let dialled = match self.shared.net.resolve(&url.host, url.port) {
+            crate::proxy::net::Lookup::Pending => {
+                exchange.parked = Some(Parked::Name);
+                return Step::Wait;
+            }
+            crate::proxy::net::Lookup::Failed(why) => {
+                Err(upstream::unreachable_for(&config, provider, &why))
+            }
+            crate::proxy::net::Lookup::Found(addresses) => {
+                Upstream::dial(&mut self.shared, provider, addresses, now.instant)
+            }
+        };
+        exchange.parked = None;
+        match dialled {
+            Ok(upstream) => *held = Some(self.hold(Box::new(upstream))),
+            Err(failure) => self.fail(client, exchange, &failure, now),
+        }
+        Step::Again
+    }
+
+    fn ask(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) -> Step {
+        let (Some(order), Some(at)) = (&mut exchange.order, held.as_mut()) else {
+            return Step::Wait;
+        };
+        match at.upstream.ask(&mut self.shared, &mut order.outgoing, now.instant) {
+            Ok(Asked::Blocked) => return Step::Wait,
+            Ok(Asked::Head(head)) => {
+                order.outgoing = Outgoing::default();
+                let provider = order.provider;
+                exchange.heard = now.instant;
+                exchange.first = Some(now.instant);
+                exchange.head = head;
+                self.begin_reply(client, exchange, provider, now);
+            }
+            Err(_)
+                if at.upstream.died_unused()
+                    && self.shared.config.retry_stale
+                    && !exchange.retried =>
+            {
+                log::info!("a kept connection was dead: asking once more on a fresh one");
+                self.shared.meter.retries += 1;
+                order.outgoing.sent = 0;
+                exchange.retried = true;
+                exchange.stage = Stage::Seek;
+                exchange.heard = now.instant;
+                if let Some(held) = held.take() {
+                    self.close_held(held);
+                }
+            }
+            Err(failure) => self.fail(client, exchange, &failure, now),
+        }
+        Step::Again
+    }
+
+    /// The upstream's head decides what kind of reply follows.
+    fn begin_reply(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        provider: usize,
+        now: Now,
+    ) {
+        let head = &exchange.head;
+        let wrong = match head.status {
+            204..=206 => Some("it has no whole body"),
+            200..=299 if head.coded => Some("it is compressed, though nobody asked for that"),
+            300..=399 => Some("it is a redirect, and redirects are not followed"),
+            _ => None,
+        };
+        exchange.stage = match head.status {
+            200..=299 => Stage::Answer,
+            _ => Stage::Refusal,
+        };
+        if let Some(wrong) = wrong {
+            let why = format!("with status {}, {wrong}", head.status);
+            let failure = upstream::bad_reply(&self.shared.config, provider, &why);
+            self.fail(client, exchange, &failure, now);
+        } else if !head.has_body && exchange.stage == Stage::Refusal {
+            self.judge(client, exchange, &[], now);
+        }
+    }
+
+    /// Collects an error reply's body.
+    fn collect(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        upstream: &mut Upstream,
+        now: Now,
+    ) -> Step {
+        loop {
+            match upstream.read_body(&mut self.shared, now.instant) {
+                Read::Some if upstream.payload.len() < REFUSAL_BYTES_MAX => {}
+                Read::Blocked => return Step::Wait,
+                Read::Some | Read::End | Read::Broken(_) => break,
+            }
+        }
+        let body = if exchange.head.coded { &[][..] } else { upstream.payload.filled() };
+        self.judge(client, exchange, body, now);
+        Step::Again
+    }
+
+    /// Tells the client of an error reply in its own words.
+    fn judge(&mut self, client: &mut Client, exchange: &mut Exchange, body: &[u8], now: Now) {
+        let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
+        let Some(dialect) = self.shared.config.providers.get(provider).map(|p| p.dialect) else {
+            return;
+        };
+        let failure = dialect.decode_fault(exchange.head.status, body);
+        self.refuse(client, exchange, &failure, now);
+    }
+
+    /// Moves the answer: what the client did not take yet comes first.
+    fn pump(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        upstream: &mut Upstream,
+        now: Now,
+    ) -> Step {
+        let limits = self.shared.config.limits;
+        let pending = client.out.len();
+        if upstream.paused {
+            if pending > limits.pending_low_bytes {
+                return Step::Wait;
+            }
+            upstream.paused = false;
+            upstream.since = now.instant;
+        } else if pending > limits.pending_high_bytes {
+            upstream.paused = true;
+            return Step::Wait;
+        }
+        let room = limits.pending_high_bytes.saturating_sub(pending).max(1);
+        let pumped = if exchange.committed {
+            client.out.rent(&mut self.shared.buffers);
+            let chunks = exchange.intake.chunks;
+            client.out.append(|out| {
+                let mark = chunks.then(|| chunk_begin(out));
+                let pumped = exchange.transcode(&mut self.shared, upstream, out, room, now);
+                if let Some(mark) = mark {
+                    chunk_end(mark, out);
+                }
+                pumped
+            })
+        } else {
+            let mut staged = self.shared.stage(&mut exchange.staged);
+            let pumped = exchange.transcode(&mut self.shared, upstream, &mut staged, room, now);
+            exchange.staged = staged;
+            pumped
+        };
+        if client.out.len() > pending {
+            exchange.heard = now.instant;
+        }
+        let whole = matches!(pumped, Pumped::Whole | Pumped::Broken);
+        exchange.broken |= matches!(pumped, Pumped::Broken);
+        exchange.cut |= exchange.broken;
+        if !exchange.committed {
+            self.commit(client, exchange, whole, now);
+        } else if whole {
+            self.end_stream(client, exchange);
+        }
+        match pumped {
+            Pumped::Blocked => Step::Wait,
+            Pumped::Spent | Pumped::Full => Step::More,
+            Pumped::Whole | Pumped::Broken => Step::Again,
+        }
+    }
+
+    /// Decides whether what is staged can be sent: as an answer, or as an error with its status.
+    fn commit(&mut self, client: &mut Client, exchange: &mut Exchange, whole: bool, now: Now) {
+        let early = exchange.transcoder.as_ref().and_then(Transcoder::early_failure).cloned();
+        if let Some(failure) = early {
+            self.refuse(client, exchange, &failure, now);
+            return;
+        }
+        let streams = exchange.streams();
+        if (exchange.staged.is_empty() || !streams) && !whole {
+            return;
+        }
+        exchange.committed = true;
+        exchange.heard = now.instant;
+        exchange.status = 200;
+        self.shared.meter.reply(200);
+        let staged = std::mem::take(&mut exchange.staged);
+        let chunks = exchange.intake.chunks;
+        exchange.keep_alive &= !self.is_draining() && (chunks || !streams);
+        let length = match (streams, chunks) {
+            (false, _) => BodyLength::Known(staged.len() as u64),
+            (true, true) => BodyLength::Chunked,
+            (true, false) => BodyLength::UntilClose,
+        };
+        client.out.rent(&mut self.shared.buffers);
+        client.out.append(|out| {
+            exchange.write_head(length, out);
+            let mark = (streams && chunks).then(|| chunk_begin(out));
+            out.extend_from_slice(&staged);
+            if let Some(mark) = mark {
+                chunk_end(mark, out);
+            }
+        });
+        self.shared.buffers.give_back(staged);
+        if whole {
+            self.end_stream(client, exchange);
+        }
+    }
+
+    /// The last byte of the answer is written: ends the framing, unless the answer broke off.
+    fn end_stream(&mut self, client: &mut Client, exchange: &mut Exchange) {
+        exchange.stage = Stage::Over;
+        let failed = exchange.transcoder.as_ref().and_then(|t| t.outcome().failure.as_ref());
+        exchange.label = failed.map(|failure| failure.fault.code());
+        if exchange.label.is_none() {
+            // The terminal event came before the connection failed: the answer is whole.
+            exchange.cut = false;
+        } else {
+            self.shared.meter.broken += 1;
+        }
+        if exchange.cut {
+            exchange.keep_alive = false;
+        } else if exchange.streams() && exchange.intake.chunks {
+            client.out.append(last_chunk);
+        }
+    }
+
+    /// The client waits in silence: gives its timer something, where there is a stream.
+    pub(crate) fn keep_alive(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
+        exchange.heard = now.instant;
+        let mut staged = self.shared.stage(&mut exchange.staged);
+        if exchange.transcoder.is_none() {
+            // The reply's head is here, and not a byte of its body: it is what its head says.
+            exchange.begin_transcoder(exchange.head.form.unwrap_or(Form::Stream), &self.shared);
+        }
+        if let Some(transcoder) = &mut exchange.transcoder {
+            transcoder.keep_alive(&mut staged);
+        }
+        exchange.staged = staged;
+        if !exchange.committed {
+            self.commit(client, exchange, false, now);
+            return;
+        }
+        let staged = std::mem::take(&mut exchange.staged);
+        client.out.rent(&mut self.shared.buffers);
+        let chunks = exchange.intake.chunks;
+        client.out.append(|out| {
+            let mark = chunks.then(|| chunk_begin(out));
+            out.extend_from_slice(&staged);
+            if let Some(mark) = mark {
+                chunk_end(mark, out);
+            }
+        });
+        self.shared.buffers.give_back(staged);
+    }
+
+    /// Something failed: an error with its status, or, when the answer has begun, inside of it.
+    pub(crate) fn fail(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        failure: &Failure,
+        now: Now,
+    ) {
+        exchange.broken = true;
+        if !exchange.committed {
+            self.refuse(client, exchange, failure, now);
+            return;
+        }
+        exchange.cut = true;
+        client.out.rent(&mut self.shared.buffers);
+        let (chunks, transcoder) = (exchange.intake.chunks, &mut exchange.transcoder);
+        client.out.append(|out| {
+            let mark = chunks.then(|| chunk_begin(out));
+            if let Some(transcoder) = transcoder {
+                transcoder.fail(failure, now.unix_s, out);
+            }
+            if let Some(mark) = mark {
+                chunk_end(mark, out);
+            }
+        });
+        self.end_stream(client, exchange);
+    }
+
+    /// The upstream took too long. An error reply whose body does not end is told all the same.
+    pub(crate) fn fail_or_judge(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &Held,
+        failure: &Failure,
+        now: Now,
+    ) {
+        if exchange.stage == Stage::Refusal {
+            exchange.broken = true;
+            self.judge(client, exchange, held.upstream.payload.filled(), now);
+        } else {
+            self.fail(client, exchange, failure, now);
+        }
+    }
+
+    /// Answers with an error; nothing of the reply was sent.
+    pub(crate) fn refuse(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        failure: &Failure,
+        now: Now,
+    ) {
+        let mut answer =
+            Answer::failure(Some(exchange.intake.dialect), failure, exchange.intake.codex);
+        answer.pass(&exchange.head, exchange.same());
+        let id = exchange.request_id();
+        let answer = answer.with("x-request-id", &id);
+        // What is left of the body cannot be told from the next request.
+        exchange.keep_alive &= exchange.body.is_complete() && !self.is_draining();
+        exchange.heard = now.instant;
+        exchange.status = answer.status;
+        exchange.label = Some(failure.fault.code());
+        exchange.stage = Stage::Over;
+        client.answer(&mut self.shared, &answer, false, exchange.keep_alive);
+    }
+
+    /// Gives the upstream connection back and notes what happened.
+    fn settle(
+        &mut self,
+        client: &Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) {
+        let _ = client;
+        if let Some(held) = held.take() {
+            if exchange.broken {
+                self.close_held(held);
+            } else {
+                self.release(held, now);
+            }
+        }
+        let staged = std::mem::take(&mut exchange.staged);
+        self.shared.buffers.give_back(staged);
+        exchange.log(&self.shared, now.instant, exchange.label.unwrap_or("ok"));
+    }
+}
+
+impl Exchange {
+    /// Reads from the upstream and appends what the client gets, until one of them has enough.
+    fn transcode<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+        room: usize,
+        now: Now,
+    ) -> Pumped {
+        let full = out.len().saturating_add(room);
+        let bytes = shared.meter.upstream_bytes[0];
+        let (stream, frame_bytes_max) = (self.streams(), shared.config.limits.frame_bytes_max);
+        let mut reads = 0;
+        loop {
+            if self.transcoder.is_none() && !upstream.payload.is_empty() {
+                self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
+            }
+            if let Some(transcoder) = &mut self.transcoder
+                && !upstream.payload.is_empty()
+            {
+                let pushed = transcoder.push(upstream.payload.filled(), now.unix_s, out);
+                let folded_max = if stream { usize::MAX } else { frame_bytes_max };
+                match pushed {
+                    Ok(used) if self.taken.saturating_add(used) <= folded_max => {
+                        self.taken = self.taken.saturating_add(used);
+                        upstream.payload.consume(used);
+                    }
+                    Ok(_) | Err(_) => {
+                        let failure = too_large(frame_bytes_max);
+                        transcoder.fail(&failure, now.unix_s, out);
+                        return Pumped::Broken;
+                    }
+                }
+                if transcoder.is_done() {
+                    transcoder.finish(&[], now.unix_s, out);
+                    return Pumped::Whole;
+                }
+            }
+            if out.len() >= full {
+                return Pumped::Full;
+            }
+            let read_bytes = shared.meter.upstream_bytes[0].wrapping_sub(bytes);
+            if reads >= TURN_READS_MAX || read_bytes >= TURN_BYTES_MAX {
+                return Pumped::Spent;
+            }
+            reads += 1;
+            let broken = match upstream.read_body(shared, now.instant) {
+                Read::Some => continue,
+                Read::Blocked => return Pumped::Blocked,
+                Read::End => None,
+                Read::Broken(failure) => Some(failure),
+            };
+            if self.transcoder.is_none() {
+                self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
+            }
+            let Some(transcoder) = &mut self.transcoder else { return Pumped::Broken };
+            return match broken {
+                None => {
+                    transcoder.finish(upstream.payload.filled(), now.unix_s, out);
+                    upstream.payload.clear();
+                    Pumped::Whole
+                }
+                Some(failure) => {
+                    transcoder.fail(&failure, now.unix_s, out);
+                    Pumped::Broken
+                }
+            };
+        }
+    }
+
+    fn begin_transcoder<N: Net>(&mut self, form: Form, shared: &Shared<N>) {
+        let frame_bytes_max = shared.config.limits.frame_bytes_max;
+        self.transcoder =
+            self.order.as_mut().and_then(|order| order.transcoder(form, frame_bytes_max));
+    }
+
+    fn write_head(&mut self, length: BodyLength, out: &mut Vec<u8>) {
+        let id = self.request_id();
+        let dropped = self.order.as_ref().map_or("", |order| &order.dropped);
+        let mut headers = vec![("x-request-id", id.as_str())];
+        if self.streams() {
+            headers.extend([
+                ("content-type", "text/event-stream; charset=utf-8"),
+                ("cache-control", "no-cache"),
+                ("x-accel-buffering", "no"),
+            ]);
+        } else {
+            headers.push(("content-type", "application/json"));
+        }
+        if !dropped.is_empty() {
+            headers.push(("x-patchbay-dropped", dropped));
+        }
+        let passed = reply::passed(&self.head, self.same());
+        headers.extend(passed.map(|(name, value)| (name.as_str(), value.as_str())));
+        if write_reply_head(200, headers, length, self.keep_alive, out).is_err() {
+            // A value of the upstream's cannot be written: the answer matters more than it does.
+            let kind = if self.streams() { "text/event-stream" } else { "application/json" };
+            let _ = write_reply_head(200, [("content-type", kind)], length, self.keep_alive, out);
+        }
+    }
+
+    /// The upstream's id of the request, or one of ours.
+    fn request_id(&mut self) -> String {
+        self.head.request_id.take().unwrap_or_else(|| self.ids.make("req_"))
+    }
+
+    /// One line for each exchange: no bodies, no secrets.
+    pub(crate) fn log<N: Net>(&self, shared: &Shared<N>, now: Instant, label: &str) {
+        let ms = |at: Instant| at.saturating_duration_since(self.began).as_millis();
+        let order = self.order.as_ref();
+        let provider = order.and_then(|order| shared.config.providers.get(order.provider));
+        log::info!(
+            "POST {} {label} status={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
+            self.path,
+            self.status,
+            order.map_or("", |order| order.model.as_str()),
+            provider.map_or("-", |provider| provider.name.as_str()),
+            self.first.map_or(0, ms),
+            ms(now),
+            order.map_or("", |order| order.dropped.as_str()),
+        );
+    }
+}
+
+fn too_large(frame_bytes_max: usize) -> Failure {
+    let message = format!(
+        "the upstream's reply has an event or a document of more than {frame_bytes_max} bytes \
+         (limits.frame_bytes_max)"
+    );
+    Failure::new(Fault::upstream(Kind::BadReply), message)
+}
+
+/// What the content type says, or what the first byte looks like.
+fn form(head: &Head, payload: &[u8]) -> Form {
+    head.form.unwrap_or_else(|| match payload.trim_ascii_start().first() {
+        Some(b'{' | b'[') => Form::Document,
+        _ => Form::Stream,
+    })
+}

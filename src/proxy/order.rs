@@ -1,0 +1,335 @@
+//! A client's request made into an upstream's: decode, route, encode, and a head from parsed parts.
+
+use crate::config::{Config, Credential, Provider};
+use crate::dialect::ids::Ids;
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target};
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::route;
+use crate::proxy::upstream::Outgoing;
+use crate::transcode::{Form, Peek, Transcoder};
+use crate::wire::coding;
+use crate::wire::http1::{BodyLength, RequestHead, Version, write_request_head};
+use std::borrow::Cow;
+
+/// Bodies up to this size travel in one piece with their head: one write, one TLS record.
+const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
+/// A forwarded field's value, at most.
+const FORWARDED_BYTES_MAX: usize = 8 << 10;
+
+/// Fields of a client that go to any upstream: they choose who pays.
+const FORWARDED: [&str; 2] = ["openai-organization", "openai-project"];
+/// Fields that go to an upstream of the client's own dialect: they tie the requests of a session
+/// together (caches, sticky routing). Everything that is not named stays here.
+const FORWARDED_SAME: [&str; 14] = [
+    "openai-beta",
+    "session-id",
+    "session_id",
+    "conversation_id",
+    "thread-id",
+    "x-client-request-id",
+    "originator",
+    "x-codex-beta-features",
+    "x-codex-window-id",
+    "x-codex-turn-metadata",
+    "x-codex-turn-state",
+    "x-codex-parent-thread-id",
+    "x-openai-subagent",
+    "x-openai-memgen-request",
+];
+
+/// What has to be remembered of a request's head.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) dialect: &'static dyn Dialect,
+    /// The client takes chunks.
+    pub(crate) chunks: bool,
+    /// The client is the Codex CLI.
+    pub(crate) codex: bool,
+    /// `Content-Encoding`, if it is not identity.
+    coding: Option<String>,
+    /// The client's own credential, unless it is one of ours.
+    authorization: Option<String>,
+    forwarded: Vec<(String, String)>,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        dialect: &'static dyn Dialect,
+        head: &RequestHead<'_>,
+        own_key: bool,
+    ) -> Result<Self, Failure> {
+        let coding = head.content_encoding.filter(|coding| !coding::is_identity(coding));
+        if let Some(coding) = coding
+            && !coding.trim().eq_ignore_ascii_case("zstd")
+        {
+            return Err(refused(coding::Refused::Unsupported));
+        }
+        let named = |name: &str| {
+            let same = |known: &&str| known.eq_ignore_ascii_case(name);
+            FORWARDED.iter().any(|known| same(&known))
+                || FORWARDED_SAME.iter().any(|known| same(&known))
+        };
+        let fields = head.fields().filter(|field| named(field.name));
+        let forwarded = fields
+            .filter(|field| field.value.len() <= FORWARDED_BYTES_MAX)
+            .filter_map(|field| Some((field.name.to_ascii_lowercase(), field.text()?.to_owned())))
+            .collect();
+        Ok(Self {
+            dialect,
+            chunks: head.version == Version::Http11,
+            codex: Self::is_codex(head),
+            coding: coding.map(str::to_owned),
+            authorization: head.authorization.filter(|_| !own_key).map(str::to_owned),
+            forwarded,
+        })
+    }
+
+    /// Whether the client says that it is the Codex CLI.
+    pub(crate) fn is_codex(head: &RequestHead<'_>) -> bool {
+        let says = |name| head.text(name).is_some_and(|text| text.starts_with("codex"));
+        says("originator") || says("user-agent")
+    }
+}
+
+/// A request that is ready to be sent, and what its reply will need.
+pub(crate) struct Order {
+    pub(crate) provider: usize,
+    /// The model as the client names it, for logs.
+    pub(crate) model: String,
+    /// The client wants a stream.
+    pub(crate) stream: bool,
+    pub(crate) outgoing: Outgoing,
+    /// What was dropped on the way.
+    pub(crate) dropped: String,
+    /// Client and upstream speak the same: the reply is relayed.
+    pub(crate) same: bool,
+    /// The client's name of the model, when the upstream has another.
+    model_back: Option<String>,
+    decoder: Option<Box<dyn Decode>>,
+    encoder: Option<Box<dyn Encode>>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl Order {
+    /// Makes the upstream's request of a whole body.
+    ///
+    /// # Errors
+    /// The body is not a request, or cannot be served.
+    pub(crate) fn new(
+        config: &Config,
+        intake: &Intake,
+        content: Vec<u8>,
+        ids: Ids,
+        unix_s: u64,
+    ) -> Result<Self, Failure> {
+        let content = match &intake.coding {
+            None => content,
+            Some(coding) => {
+                coding::decode(coding, &content, config.limits.body_bytes_max).map_err(refused)?
+            }
+        };
+        let text = std::str::from_utf8(&content)
+            .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
+        let request = intake.dialect.decode_request(text)?;
+        let model = request.model.decode().into_owned();
+        let (index, upstream_model) =
+            route::provider(config, &model).ok_or_else(|| no_model(&model))?;
+        let provider = config.providers.get(index).ok_or_else(|| no_model(&model))?;
+        let renamed = upstream_model != model;
+        let same = provider.dialect.name() == intake.dialect.name();
+
+        let mut body = Vec::new();
+        let sent = if same {
+            relay_body(text, renamed.then_some(upstream_model), &mut body)?;
+            Sent { provider: provider.name.clone(), ..Sent::default() }
+        } else {
+            let target = Target {
+                model: upstream_model,
+                quirks: &provider.quirks,
+                provider: &provider.name,
+                strict: config.strict,
+                stream: request.stream,
+            };
+            provider.dialect.encode_request(&request, &target, &mut body)?
+        };
+        let told = if same { &[][..] } else { &request.dropped[..] };
+        let dropped = dropped_header(told, &sent.dropped);
+        let reply =
+            Reply { ids, created_at: unix_s, codex: intake.codex, done_marker: !intake.codex };
+        let encoder = intake.dialect.encoder(&request, reply);
+        let stream = request.stream;
+        drop(request);
+        let decoder = provider.dialect.decoder(sent, &provider.quirks);
+        let outgoing = outgoing(provider, intake, same, stream, body)?;
+        Ok(Self {
+            provider: index,
+            model_back: renamed.then(|| model.clone()),
+            model,
+            stream,
+            outgoing,
+            dropped,
+            same,
+            decoder: Some(decoder),
+            encoder: Some(encoder),
+        })
+    }
+
+    /// What turns a reply of this form into the client's; once.
+    pub(crate) fn transcoder(&mut self, form: Form, frame_bytes_max: usize) -> Option<Transcoder> {
+        let (decoder, encoder) = (self.decoder.take()?, self.encoder.take()?);
+        let wanted = if self.stream { Form::Stream } else { Form::Document };
+        Some(if self.same && form == wanted {
+            Transcoder::relay(decoder, encoder, form, self.model_back.take(), frame_bytes_max)
+        } else {
+            Transcoder::new(decoder, encoder, form, wanted, frame_bytes_max)
+        })
+    }
+}
+
+/// The body as it came, but for the model's name.
+fn relay_body(text: &str, model: Option<&str>, body: &mut Vec<u8>) -> Result<(), Failure> {
+    match model {
+        None => body.extend_from_slice(text.as_bytes()),
+        Some(model) => {
+            let peek = Peek::read(text).map_err(|bad| {
+                Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
+            })?;
+            peek.relay(text, model, body);
+        }
+    }
+    Ok(())
+}
+
+fn outgoing(
+    provider: &Provider,
+    intake: &Intake,
+    same: bool,
+    stream: bool,
+    body: Vec<u8>,
+) -> Result<Outgoing, Failure> {
+    const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
+    let bearer;
+    let authorization = match &provider.credential {
+        Credential::None => None,
+        Credential::Key(key) => {
+            bearer = format!("Bearer {key}");
+            Some(bearer.as_str())
+        }
+        Credential::Client => intake.authorization.as_deref(),
+    };
+    let accept = if stream { "text/event-stream" } else { "application/json" };
+    let mut headers: Vec<(&str, &str)> = Vec::new();
+    // The configuration's own fields come first, so that they win.
+    let own: Vec<(String, &str)> = provider
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+        .collect();
+    headers.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
+    if let Some(authorization) = authorization {
+        add_field(&mut headers, "authorization", authorization);
+    }
+    add_field(&mut headers, "content-type", "application/json");
+    add_field(&mut headers, "accept", accept);
+    add_field(&mut headers, "user-agent", AGENT);
+    for (name, value) in &intake.forwarded {
+        if same || FORWARDED.contains(&name.as_str()) {
+            add_field(&mut headers, name, value);
+        }
+    }
+    let host = host(provider);
+    let length = BodyLength::Known(body.len() as u64);
+    let mut outgoing = Outgoing::default();
+    let head = &mut outgoing.head;
+    write_request_head("POST", &provider.url.path, &host, headers, length, head).map_err(
+        |why| {
+            Failure::new(
+                Fault::proxy(Kind::Server),
+                format!(
+                    "the request to the provider \"{}\" cannot be written: {why}",
+                    provider.name
+                ),
+            )
+        },
+    )?;
+    if body.len() <= SMALL_BODY_BYTES_MAX {
+        outgoing.head.extend_from_slice(&body);
+    } else {
+        outgoing.body = body;
+    }
+    Ok(outgoing)
+}
+
+/// Adds a field unless there is one of its name.
+fn add_field<'h>(headers: &mut Vec<(&'h str, &'h str)>, name: &'h str, value: &'h str) {
+    if !headers.iter().any(|(other, _)| name == *other) {
+        headers.push((name, value));
+    }
+}
+
+/// The `Host` field: the port only where it is not the scheme's own (RFC 9110 section 7.2).
+fn host(provider: &Provider) -> Cow<'_, str> {
+    let url = &provider.url;
+    let usual = if url.tls { 443 } else { 80 };
+    match (url.host.contains(':'), url.port == usual) {
+        (false, true) => Cow::Borrowed(&url.host),
+        (false, false) => Cow::Owned(format!("{}:{}", url.host, url.port)),
+        (true, true) => Cow::Owned(format!("[{}]", url.host)),
+        (true, false) => Cow::Owned(format!("[{}]:{}", url.host, url.port)),
+    }
+}
+
+/// The value of `x-patchbay-dropped`: names once each, cut to what fits into a field.
+fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
+    const BYTES_MAX: usize = 1000;
+    let mut header = String::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let names = request.iter().map(AsRef::as_ref).chain(sent.iter().map(String::as_str));
+    for name in names {
+        let legal = !name.is_empty() && name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !legal || seen.contains(&name) || header.len() + name.len() + 2 > BYTES_MAX {
+            continue;
+        }
+        if !header.is_empty() {
+            header.push_str(", ");
+        }
+        header.push_str(name);
+        seen.push(name);
+    }
+    header
+}
+
+fn no_model(model: &str) -> Failure {
+    let model: String = model.chars().take(100).collect();
+    Failure::new(
+        Fault::client(Kind::ModelNotFound),
+        format!("the model \"{model}\" is not known here: no route of the configuration names it"),
+    )
+    .with_param("model")
+}
+
+fn refused(why: coding::Refused) -> Failure {
+    let (kind, advice) = match why {
+        coding::Refused::Unsupported => (Kind::MediaType, "; send it as it is, or in zstd"),
+        coding::Refused::TooLarge => (Kind::TooLarge, ""),
+        coding::Refused::Bad => (Kind::BadRequest, ""),
+    };
+    Failure::new(Fault::client(kind), format!("the request body is {why}{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_named_once_and_bounded() {
+        let request = [Cow::Borrowed("store"), Cow::Borrowed("a\r\nb: c"), Cow::Borrowed("")];
+        let sent = ["store".to_owned(), "tools[2]".to_owned(), "x".repeat(2000)];
+        assert_eq!(dropped_header(&request, &sent), "store, tools[2]");
+    }
+}

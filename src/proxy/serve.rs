@@ -1,0 +1,390 @@
+//! A client's connection from turn to turn: heads, bodies, and what is done when time runs out.
+
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::admin::{self, Admitted};
+use crate::proxy::client::{Client, Phase};
+use crate::proxy::exchange::{Exchange, Held, Stage, Step};
+use crate::proxy::net::Net;
+use crate::proxy::order::Intake;
+use crate::proxy::reply::Answer;
+use crate::proxy::route::{self, Place};
+use crate::proxy::transport::Got;
+use crate::proxy::upstream::head_limits;
+use crate::proxy::worker::{Now, Worker};
+use crate::wire::http1::{BodyDecoder, BodyLimits, Method, RequestHead, write_continue};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Reads of a client's connection in one turn.
+const TURN_READS_MAX: u32 = 16;
+
+/// What becomes of a client's connection after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It waits.
+    Keep,
+    /// It has more to do.
+    More,
+    /// It is closed.
+    Close,
+}
+
+/// What to do with a request whose head is here.
+enum Plan {
+    Answer { answer: Answer, bodiless: bool, keep_alive: bool, shutdown: bool },
+    Serve { exchange: Box<Exchange>, expects: bool },
+}
+
+impl<N: Net> Worker<N> {
+    /// Lets a client and its upstream do everything that they can. A panic in here costs these two
+    /// connections and no other.
+    pub(crate) fn run_client(&mut self, slot: usize, now: Now) {
+        let Some(mut client) = self.take_client(slot) else { return };
+        let upstream = client.exchange.as_mut().and_then(|exchange| exchange.upstream.take());
+        let mut held = upstream.and_then(|slot| self.take_upstream(slot));
+        let parked = client.exchange.as_ref().and_then(|exchange| exchange.parked);
+        let after = catch_unwind(AssertUnwindSafe(|| {
+            let after = self.drive(&mut client, &mut held, now);
+            if after == After::Close { after } else { self.expire(&mut client, &mut held, now) }
+                .max_with(after)
+        }));
+        let after = after.unwrap_or_else(|_| {
+            self.shared.meter.panics += 1;
+            log::error!("a connection was closed after a panic: this is a defect of patchbay");
+            After::Close
+        });
+        if after == After::Close {
+            self.drop_client(slot, client, held, now);
+            return;
+        }
+        if let Some(mut held) = held {
+            held.upstream.owner = Some(slot);
+            if let Some(exchange) = &mut client.exchange {
+                exchange.upstream = Some(held.slot);
+            }
+            self.put_upstream(held, now);
+        }
+        self.put_client(slot, client, parked, now);
+        if after == After::More {
+            self.enqueue(slot);
+        }
+    }
+
+    /// The grace of a drain is over: what was begun is ended visibly.
+    pub(crate) fn cut_client(&mut self, slot: usize, now: Now) {
+        let Some(mut client) = self.take_client(slot) else { return };
+        let upstream = client.exchange.as_mut().and_then(|exchange| exchange.upstream.take());
+        let held = upstream.and_then(|slot| self.take_upstream(slot));
+        if let Some(mut exchange) = client.exchange.take() {
+            let message = "the proxy is shutting down";
+            let failure = Failure::new(Fault::proxy(Kind::Overloaded), message);
+            if exchange.stage != Stage::Over {
+                self.fail(&mut client, &mut exchange, &failure, now);
+            }
+            client.exchange = Some(exchange);
+            client.flush(&mut self.shared, now.instant);
+        }
+        self.drop_client(slot, client, held, now);
+    }
+
+    fn drop_client(&mut self, slot: usize, mut client: Box<Client>, held: Option<Held>, now: Now) {
+        if let Some(held) = held {
+            self.close_held(held);
+        }
+        if let Some(exchange) = client.exchange.take() {
+            self.exchanges = self.exchanges.saturating_sub(1);
+            self.shared.meter.abandoned += 1;
+            exchange.log(&self.shared, now.instant, "client_gone");
+        }
+        self.close_client(slot, client);
+    }
+
+    fn drive(&mut self, client: &mut Client, held: &mut Option<Held>, now: Now) -> After {
+        let silent = client.out.is_empty();
+        let mut reads = 0;
+        let after = loop {
+            if !client.flush(&mut self.shared, now.instant) {
+                break After::Close;
+            }
+            let step = match client.phase {
+                Phase::Idle | Phase::Head => self.read_head(client, now),
+                Phase::Body => self.read_body(client, now),
+                Phase::Exchange => self.serve(client, held, now),
+                Phase::Closing => self.finish(client, now),
+                Phase::Linger => self.linger(client),
+            };
+            match step {
+                Some(after) => break after,
+                None if reads >= 4 * TURN_READS_MAX => break After::More,
+                None => reads += 1,
+            }
+        };
+        // The client's clock begins when it is given something after a silence.
+        if silent && !client.out.is_empty() {
+            client.moved = now.instant;
+        }
+        after
+    }
+
+    /// `None` means that something changed.
+    fn read_head(&mut self, client: &mut Client, now: Now) -> Option<After> {
+        // One reply at a time: the next request waits until this one is taken.
+        if !client.out.is_empty() {
+            return Some(After::Keep);
+        }
+        if client.input.is_empty() && self.is_draining() {
+            client.phase = Phase::Closing;
+            return None;
+        }
+        if !client.input.is_empty() {
+            if client.phase == Phase::Idle {
+                client.phase = Phase::Head;
+                client.since = now.instant;
+            }
+            if self.take_head(client, now) {
+                return None;
+            }
+        }
+        match client.read(&mut self.shared) {
+            Got::Bytes(_) => None,
+            Got::Blocked => Some(After::Keep),
+            Got::End => Some(After::Close),
+        }
+    }
+
+    /// Acts on a whole head at the front of the input; false when there is none yet.
+    fn take_head(&mut self, client: &mut Client, now: Now) -> bool {
+        let limits = head_limits(&self.shared.config.limits);
+        let (plan, used) = match client.search.request(client.input.filled(), &limits) {
+            Ok(None) => return false,
+            Ok(Some((head, used))) => (self.plan(&head, client.peer, now), used),
+            Err(why) => {
+                let message = format!("the request cannot be read: {why}");
+                let mut failure = Failure::bad_request(message);
+                failure.status = Some(why.status());
+                let answer = Answer::failure(None, &failure, false);
+                (Plan::Answer { answer, bodiless: false, keep_alive: false, shutdown: false }, 0)
+            }
+        };
+        self.shared.meter.requests += 1;
+        client.input.consume(used);
+        client.since = now.instant;
+        match plan {
+            Plan::Answer { answer, bodiless, keep_alive, shutdown } => {
+                self.shutdown |= shutdown;
+                let keep_alive = keep_alive && !self.is_draining();
+                client.answer(&mut self.shared, &answer, bodiless, keep_alive);
+                client.phase = if keep_alive { Phase::Idle } else { Phase::Closing };
+            }
+            Plan::Serve { exchange, expects } => {
+                self.exchanges += 1;
+                client.exchange = Some(exchange);
+                client.phase = Phase::Body;
+                if expects && client.input.is_empty() {
+                    client.out.rent(&mut self.shared.buffers);
+                    client.out.append(write_continue);
+                }
+            }
+        }
+        true
+    }
+
+    fn plan(&mut self, head: &RequestHead<'_>, peer: std::net::SocketAddr, now: Now) -> Plan {
+        let path = route::normal_path(head.path);
+        let bodiless = head.method == Method::Head;
+        // A body that nobody reads cannot be told from the next request.
+        let keep_alive = head.keep_alive && head.framing.is_empty();
+        let config = std::sync::Arc::clone(&self.shared.config);
+        let refuse = |failure: &Failure, allow: Option<&str>| {
+            let (dialect, codex) = match route::place(&path) {
+                Place::Operation(dialect) => (Some(dialect), Intake::is_codex(head)),
+                _ => (None, false),
+            };
+            let mut answer = Answer::failure(dialect, failure, codex);
+            if let Some(allow) = allow {
+                answer = answer.with("allow", allow);
+            }
+            log::info!("{} {path} {} status={}", head.method.name(), failure.code(), answer.status);
+            Plan::Answer { answer, bodiless, keep_alive, shutdown: false }
+        };
+        let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
+        let (dialect, own_key) = match admin::admit(&config, head, &path, peer, self.is_draining())
+        {
+            Err((failure, allow)) => return refuse(&failure, allow),
+            Ok(Admitted::Answer(said)) => return answer(said, false),
+            Ok(Admitted::Shutdown(said)) => return answer(said, true),
+            Ok(Admitted::Operation(dialect, own_key)) => (dialect, own_key),
+        };
+        let intake = match Intake::new(dialect, head, own_key) {
+            Ok(intake) => intake,
+            Err(failure) => return refuse(&failure, None),
+        };
+        let limits = BodyLimits {
+            body_bytes_max: config.limits.body_bytes_max as u64,
+            overhead_bytes_max: config.limits.chunk_overhead_bytes_max,
+        };
+        match BodyDecoder::new(head.framing, limits) {
+            Ok(body) => {
+                let ids = self.ids.fork();
+                let keep_alive = head.keep_alive && !self.is_draining();
+                let exchange = Exchange::new(intake, path, body, keep_alive, ids, now.instant);
+                Plan::Serve { exchange: Box::new(exchange), expects: head.expect_continue }
+            }
+            Err(why) => {
+                let message = format!("the request body cannot be read: {why}");
+                refuse(&Failure::new(Fault::client(Kind::TooLarge), message), None)
+            }
+        }
+    }
+
+    fn read_body(&mut self, client: &mut Client, now: Now) -> Option<After> {
+        let mut exchange = client.exchange.take()?;
+        let received = exchange.receive(&mut client.input);
+        let whole = match received {
+            Ok(false) => false,
+            Ok(true) => {
+                self.order(client, &mut exchange, now);
+                true
+            }
+            Err(failure) => {
+                self.refuse(client, &mut exchange, &failure, now);
+                true
+            }
+        };
+        client.exchange = Some(exchange);
+        if whole {
+            client.phase = Phase::Exchange;
+            return None;
+        }
+        match client.read(&mut self.shared) {
+            Got::Bytes(_) => None,
+            Got::Blocked => Some(After::Keep),
+            Got::End => Some(After::Close),
+        }
+    }
+
+    fn serve(&mut self, client: &mut Client, held: &mut Option<Held>, now: Now) -> Option<After> {
+        let Some(mut exchange) = client.exchange.take() else {
+            client.phase = Phase::Closing;
+            return None;
+        };
+        if exchange.stage != Stage::Over && !client.watch(&mut self.shared) {
+            client.exchange = Some(exchange);
+            return Some(After::Close);
+        }
+        let step = self.exchange(client, &mut exchange, held, now);
+        if step == Step::Settled {
+            self.exchanges = self.exchanges.saturating_sub(1);
+            let stays = exchange.keep_alive && !self.is_draining();
+            client.phase = if stays { Phase::Idle } else { Phase::Closing };
+            client.since = now.instant;
+            return None;
+        }
+        client.exchange = Some(exchange);
+        match step {
+            Step::Again | Step::Settled => None,
+            Step::More if client.flush(&mut self.shared, now.instant) => Some(After::More),
+            Step::Wait if client.flush(&mut self.shared, now.instant) => {
+                // The client took so much just now that the upstream may go on.
+                let paused = held.as_ref().is_some_and(|held| held.upstream.paused);
+                let low = self.shared.config.limits.pending_low_bytes;
+                if paused && client.out.len() <= low { None } else { Some(After::Keep) }
+            }
+            Step::More | Step::Wait => Some(After::Close),
+        }
+    }
+
+    fn finish(&mut self, client: &mut Client, now: Now) -> Option<After> {
+        if !client.out.is_empty() {
+            return Some(After::Keep);
+        }
+        self.shared.net.shutdown(client.link.socket);
+        client.phase = Phase::Linger;
+        client.since = now.instant;
+        client.input.clear();
+        None
+    }
+
+    fn linger(&mut self, client: &mut Client) -> Option<After> {
+        for _ in 0..TURN_READS_MAX {
+            match client.read(&mut self.shared) {
+                Got::Bytes(_) => client.input.clear(),
+                Got::Blocked => return Some(After::Keep),
+                Got::End => return Some(After::Close),
+            }
+        }
+        Some(After::More)
+    }
+
+    /// Acts on deadlines that are due.
+    fn expire(&mut self, client: &mut Client, held: &mut Option<Held>, now: Now) -> After {
+        let timeouts = self.shared.config.timeouts;
+        let due = |at: Option<std::time::Instant>| at.is_some_and(|at| at <= now.instant);
+        let mut acted = false;
+        if let Some(at) = held
+            && due(at.upstream.deadline(&timeouts))
+        {
+            acted = true;
+            if !at.upstream.expire(&mut self.shared, now.instant)
+                && let Some(mut exchange) = client.exchange.take()
+            {
+                let failure = at.upstream.expired(&self.shared.config);
+                self.fail_or_judge(client, &mut exchange, at, &failure, now);
+                client.exchange = Some(exchange);
+            }
+        }
+        if due(client.deadline(&timeouts)) {
+            acted = true;
+            if !self.expire_client(client, now) {
+                return After::Close;
+            }
+        }
+        if acted { self.drive(client, held, now) } else { After::Keep }
+    }
+
+    /// False when the connection is to be closed.
+    fn expire_client(&mut self, client: &mut Client, now: Now) -> bool {
+        let slow = |message: &str| Failure::new(Fault::client(Kind::Timeout), message);
+        if !client.out.is_empty() {
+            return false;
+        }
+        match client.phase {
+            Phase::Idle | Phase::Closing | Phase::Linger => return false,
+            Phase::Head => {
+                let failure = slow("the request head did not arrive in time");
+                let answer = Answer::failure(None, &failure, false);
+                client.answer(&mut self.shared, &answer, false, false);
+                client.phase = Phase::Closing;
+            }
+            Phase::Body | Phase::Exchange => {
+                let Some(mut exchange) = client.exchange.take() else { return false };
+                match exchange.stage {
+                    Stage::Receive => {
+                        let failure = slow("the request body did not arrive in time");
+                        self.refuse(client, &mut exchange, &failure, now);
+                        client.phase = Phase::Exchange;
+                    }
+                    Stage::Seek => {
+                        let message = "no connection to the provider was to be had in time";
+                        let failure = Failure::new(Fault::upstream(Kind::Timeout), message);
+                        self.fail(client, &mut exchange, &failure, now);
+                    }
+                    _ => self.keep_alive(client, &mut exchange, now),
+                }
+                client.exchange = Some(exchange);
+            }
+        }
+        client.moved = now.instant;
+        true
+    }
+}
+
+impl After {
+    /// What is more urgent of the two.
+    fn max_with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Close, _) | (_, Self::Close) => Self::Close,
+            (Self::More, _) | (_, Self::More) => Self::More,
+            _ => Self::Keep,
+        }
+    }
+}

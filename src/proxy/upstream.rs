@@ -1,0 +1,703 @@
+//! The upstream half: `Dial -> Shake -> Send -> Head -> Body -> Idle`, any -> closed. Knows nothing
+//! of clients.
+
+use crate::config::{Config, Limits, Timeouts};
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::net::Net;
+use crate::proxy::transport::{Got, Link};
+use crate::proxy::worker::Shared;
+use crate::transcode::Form;
+use crate::wire::buffer::Buffer;
+use crate::wire::http1::{
+    BodyDecoder, BodyFraming, BodyLimits, BodyStep, Field, HeadLimits, HeadSearch, ReplyHead,
+};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the rest of a body is awaited whose answer is whole, so that the connection can be kept.
+const REST_WAIT: Duration = Duration::from_secs(1);
+/// How much of it is read.
+const REST_BYTES_MAX: usize = 8 << 10;
+/// How long the body of an error reply is awaited.
+const REFUSAL_WAIT: Duration = Duration::from_secs(5);
+/// Header fields of a reply that are passed on, at most.
+const PASSED_MAX: usize = 32;
+
+/// What the connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// TCP connects.
+    Dial,
+    /// TLS shakes hands.
+    Shake,
+    /// The request goes out.
+    Send,
+    /// The request is out, the reply's head is awaited.
+    Head,
+    /// The reply's body comes.
+    Body,
+    /// The body of an error reply comes.
+    Refusal,
+    /// In the pool.
+    Idle,
+    /// Nobody needs the rest of the body, but the connection may be worth keeping.
+    Rest,
+}
+
+/// A reply's head, as far as it matters here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    /// `None` when the content type says neither.
+    pub(crate) form: Option<Form>,
+    /// The body is compressed, though that was not asked for.
+    pub(crate) coded: bool,
+    /// There is a body.
+    pub(crate) has_body: bool,
+    /// Seconds, from whichever form the upstream used.
+    pub(crate) retry_after_s: Option<u32>,
+    /// The upstream's id of the request.
+    pub(crate) request_id: Option<String>,
+    /// Fields that tell of rate limits, and those of the dialect's own family.
+    pub(crate) passed: Vec<(String, String)>,
+}
+
+/// What [`Upstream::ask`] came to.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Nothing more now.
+    Blocked,
+    /// The final reply's head.
+    Head(Head),
+}
+
+/// What [`Upstream::read_body`] came to.
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// Something was done; there may be more in `payload`.
+    Some,
+    /// Nothing now.
+    Blocked,
+    /// The body ended as its framing says.
+    End,
+    /// It broke off.
+    Broken(Failure),
+}
+
+/// A request on its way out.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// The head; with a small body behind it.
+    pub(crate) head: Vec<u8>,
+    /// The body, if it is not small.
+    pub(crate) body: Vec<u8>,
+    /// Bytes of both that were sent.
+    pub(crate) sent: usize,
+}
+
+impl Outgoing {
+    fn rest(&self) -> &[u8] {
+        match self.sent.checked_sub(self.head.len()) {
+            None => self.head.get(self.sent..).unwrap_or_default(),
+            Some(sent) => self.body.get(sent..).unwrap_or_default(),
+        }
+    }
+}
+
+/// One connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) link: Link,
+    pub(crate) provider: usize,
+    /// The slot of the client that it works for.
+    pub(crate) owner: Option<usize>,
+    pub(crate) phase: Phase,
+    /// When the phase's clock began, or was set back by progress.
+    pub(crate) since: Instant,
+    /// We are not reading: the client is too slow. The upstream's clock stands still.
+    pub(crate) paused: bool,
+    /// Content of the body that was not used yet.
+    pub(crate) payload: Buffer,
+    /// It came from the pool for this exchange.
+    pub(crate) reused: bool,
+    /// Bytes of a reply came.
+    pub(crate) answered: bool,
+    /// It counts among the connects under way.
+    pub(crate) counted: bool,
+    input: Buffer,
+    addresses: Arc<[SocketAddr]>,
+    tried: usize,
+    dial_until: Instant,
+    search: HeadSearch,
+    informational: u32,
+    body: Option<BodyDecoder>,
+    keep: bool,
+    uses: u32,
+    /// The request could not be sent to its end.
+    cut: bool,
+    rest_bytes: usize,
+}
+
+impl Upstream {
+    /// Begins to connect to the first address that can be tried.
+    pub(crate) fn dial<N: Net>(
+        shared: &mut Shared<N>,
+        provider: usize,
+        addresses: Arc<[SocketAddr]>,
+        now: Instant,
+    ) -> Result<Self, Failure> {
+        let mut tried = 0;
+        let socket = connect(shared, &addresses, &mut tried);
+        let socket = socket.map_err(|why| unreachable(&shared.config, provider, &why))?;
+        Ok(Self {
+            link: Link::connecting(socket),
+            provider,
+            owner: None,
+            phase: Phase::Dial,
+            since: now,
+            paused: false,
+            payload: Buffer::new(),
+            reused: false,
+            answered: false,
+            counted: false,
+            input: Buffer::new(),
+            addresses,
+            tried,
+            dial_until: now + shared.config.timeouts.connect,
+            search: HeadSearch::default(),
+            informational: 0,
+            body: None,
+            keep: true,
+            uses: 0,
+            cut: false,
+            rest_bytes: 0,
+        })
+    }
+
+    /// When to stop waiting for this peer; `None` while we do not wait for it.
+    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        let wait = match self.phase {
+            Phase::Dial => {
+                // What is left is shared by the addresses that are left.
+                let left = self.addresses.len().saturating_sub(self.tried).saturating_add(1);
+                let whole = self.dial_until.saturating_duration_since(self.since);
+                whole / u32::try_from(left).unwrap_or(u32::MAX)
+            }
+            Phase::Shake => timeouts.tls,
+            Phase::Send => timeouts.upstream_write,
+            Phase::Head => timeouts.upstream_head,
+            Phase::Body if self.paused => return None,
+            Phase::Body => timeouts.upstream_idle,
+            Phase::Refusal => REFUSAL_WAIT,
+            Phase::Idle => timeouts.pool_idle,
+            Phase::Rest => REST_WAIT,
+        };
+        Some(self.since + wait)
+    }
+
+    /// The deadline passed. True when there is another address, which is tried now.
+    pub(crate) fn expire<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> bool {
+        self.phase == Phase::Dial && self.dial_next(shared, now).is_ok()
+    }
+
+    /// What to say of a deadline that passed.
+    pub(crate) fn expired(&self, config: &Config) -> Failure {
+        let what = match self.phase {
+            Phase::Dial => "did not accept the connection in time",
+            Phase::Shake => "did not finish the TLS handshake in time",
+            Phase::Send => "stopped taking the request",
+            Phase::Head => "did not begin to answer in time",
+            _ => "stopped sending in the middle of its answer",
+        };
+        let kind = Fault::upstream(Kind::Timeout);
+        Failure::new(kind, format!("the provider {} {what}", name(config, self.provider)))
+    }
+
+    /// Goes on until the final reply's head is here.
+    ///
+    /// # Errors
+    /// The connection failed or broke off, or the reply is none. See [`Upstream::died_unused`].
+    pub(crate) fn ask<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        request: &mut Outgoing,
+        now: Instant,
+    ) -> Result<Asked, Failure> {
+        loop {
+            match self.phase {
+                Phase::Dial => {
+                    if !self.dialled(shared, now)? {
+                        return Ok(Asked::Blocked);
+                    }
+                    self.since = now;
+                    self.phase = Phase::Shake;
+                    self.begin_tls(shared)?;
+                }
+                Phase::Shake => {
+                    let Shared { net, scratch, .. } = shared;
+                    match self.link.handshake(net, scratch, &mut self.input) {
+                        Ok(false) => return Ok(Asked::Blocked),
+                        Ok(true) => self.begin(now),
+                        Err(why) => {
+                            let why = format!("TLS failed: {}", words(&why));
+                            return Err(unreachable_for(&shared.config, self.provider, &why));
+                        }
+                    }
+                }
+                Phase::Send => {
+                    if !self.send(shared, request, now) {
+                        return self.read_head(shared, now);
+                    }
+                    self.since = now;
+                    self.phase = Phase::Head;
+                }
+                Phase::Head => return self.read_head(shared, now),
+                _ => return Ok(Asked::Blocked),
+            }
+        }
+    }
+
+    /// Makes ready for a request.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.phase = Phase::Send;
+        self.since = now;
+        self.reused = self.uses > 0;
+        self.uses = self.uses.saturating_add(1);
+        self.answered = false;
+        self.informational = 0;
+        self.body = None;
+        self.paused = false;
+    }
+
+    /// True when a request was lost on a connection that had been idle: its end crossed our
+    /// request, so the upstream never began to answer it.
+    pub(crate) fn died_unused(&self) -> bool {
+        self.reused && !self.answered && matches!(self.phase, Phase::Send | Phase::Head)
+    }
+
+    /// Reads content into `payload`, with one read of the socket at most.
+    pub(crate) fn read_body<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> Read {
+        loop {
+            let Some(body) = &mut self.body else { return Read::End };
+            let before = self.payload.len();
+            loop {
+                match body.decode(self.input.filled()) {
+                    Ok((BodyStep::Data(data), used)) => {
+                        self.payload.rent(&mut shared.buffers);
+                        self.payload.extend(data);
+                        self.input.consume(used);
+                    }
+                    Ok((BodyStep::NeedMore, used)) => {
+                        self.input.consume(used);
+                        break;
+                    }
+                    Ok((BodyStep::End, used)) => {
+                        self.input.consume(used);
+                        return Read::End;
+                    }
+                    Err(why) => {
+                        return Read::Broken(bad_reply(&shared.config, self.provider, &why));
+                    }
+                }
+            }
+            if self.payload.len() > before {
+                return Read::Some;
+            }
+            match self.read(shared) {
+                Ok(Got::Bytes(0)) => return Read::Some,
+                Ok(Got::Bytes(_)) => self.note_progress(now),
+                Ok(Got::Blocked) => return Read::Blocked,
+                Ok(Got::End) if self.ends_by_close() => return Read::End,
+                Ok(Got::End) => {
+                    return Read::Broken(truncated(&shared.config, self.provider, None));
+                }
+                Err(why) => {
+                    return Read::Broken(truncated(&shared.config, self.provider, Some(&why)));
+                }
+            }
+        }
+    }
+
+    /// The client has what it needs. True when the connection is ready for another request now;
+    /// otherwise it is in [`Phase::Rest`] (more may come of it) or of no use.
+    pub(crate) fn release(&mut self, limits: &Limits, now: Instant) -> bool {
+        self.owner = None;
+        self.paused = false;
+        self.payload.clear();
+        let ended = self.body.as_ref().is_none_or(BodyDecoder::is_complete);
+        let worth = self.keep && !self.cut && self.uses < limits.pool_uses_max;
+        self.since = now;
+        if !worth || (ended && !self.input.is_empty()) || !self.link.is_flushed() {
+            self.keep = false;
+        } else if ended {
+            self.body = None;
+            self.phase = Phase::Idle;
+            return true;
+        }
+        self.phase = Phase::Rest;
+        false
+    }
+
+    /// Whether the connection can still become ready for another request.
+    pub(crate) fn is_worth_waiting(&self) -> bool {
+        self.keep
+    }
+
+    /// Reads on behind a finished answer; `None` while it is undecided, else whether the connection
+    /// is ready for another request.
+    pub(crate) fn read_rest<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        now: Instant,
+    ) -> Option<bool> {
+        let since = self.since;
+        let ended = loop {
+            let read = self.read_body(shared, now);
+            self.rest_bytes += self.payload.len();
+            self.payload.clear();
+            match read {
+                Read::Some if self.rest_bytes <= REST_BYTES_MAX => {}
+                Read::Blocked => {
+                    self.since = since;
+                    return None;
+                }
+                Read::End => break true,
+                Read::Some | Read::Broken(_) => break false,
+            }
+        };
+        self.rest_bytes = 0;
+        Some(ended && self.keep && self.release(&shared.config.limits, now))
+    }
+
+    /// Looks whether an idle connection is still silent. Anything but silence makes it useless: an
+    /// end, an error, or a reply that nobody asked for.
+    pub(crate) fn is_silent<N: Net>(&mut self, shared: &mut Shared<N>) -> bool {
+        const READS_MAX: u32 = 8;
+        self.link.readable = true;
+        for _ in 0..READS_MAX {
+            match self.read(shared) {
+                Ok(Got::Blocked) => return !self.link.read_closed && self.input.is_empty(),
+                Ok(Got::Bytes(0)) => {}
+                Ok(Got::Bytes(_) | Got::End) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Gives memory back that holds nothing.
+    pub(crate) fn rest<N: Net>(&mut self, shared: &mut Shared<N>) {
+        self.input.rest(&mut shared.buffers);
+        self.payload.rest(&mut shared.buffers);
+    }
+
+    /// Closes the connection, whatever it was doing.
+    pub(crate) fn close<N: Net>(&mut self, shared: &mut Shared<N>) {
+        self.input.abandon(&mut shared.buffers);
+        self.payload.abandon(&mut shared.buffers);
+        self.link.close(&mut shared.net);
+    }
+
+    /// How many buffers it holds.
+    pub(crate) fn buffers(&self) -> usize {
+        usize::from(self.input.capacity() > 0) + usize::from(self.payload.capacity() > 0)
+    }
+
+    fn note_progress(&mut self, now: Instant) {
+        // An error's body and a leftover have a total, everything else a gap.
+        if self.phase == Phase::Body {
+            self.since = now;
+        }
+    }
+
+    fn ends_by_close(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.finish().is_ok())
+    }
+
+    fn dialled<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> Result<bool, Failure> {
+        while self.link.writable {
+            match shared.net.connected(self.link.socket) {
+                Ok(()) => {
+                    self.link.readable = true;
+                    return Ok(true);
+                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => self.link.writable = false,
+                Err(why) => {
+                    let failed = unreachable(&shared.config, self.provider, &why);
+                    self.dial_next(shared, now).map_err(|()| failed)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn dial_next<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> Result<(), ()> {
+        if self.tried >= self.addresses.len() || now >= self.dial_until {
+            return Err(());
+        }
+        let socket = connect(shared, &self.addresses, &mut self.tried).map_err(|_| ())?;
+        shared.net.close(self.link.socket);
+        self.link = Link::connecting(socket);
+        self.since = now;
+        Ok(())
+    }
+
+    fn begin_tls<N: Net>(&mut self, shared: &Shared<N>) -> Result<(), Failure> {
+        let url = shared.config.providers.get(self.provider).map(|provider| &provider.url);
+        let Some(url) = url.filter(|url| url.tls) else { return Ok(()) };
+        let begun = match shared.tls.config(self.provider) {
+            Some(config) => self.link.begin_tls(config, &url.host),
+            None => Err("no TLS was set up for it".to_owned()),
+        };
+        begun.map_err(|why| unreachable_for(&shared.config, self.provider, &why))
+    }
+
+    /// Sends what can be sent; true when it is all out, or cannot go out.
+    fn send<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        request: &mut Outgoing,
+        now: Instant,
+    ) -> bool {
+        loop {
+            let rest = request.rest();
+            if rest.is_empty() && self.link.is_flushed() {
+                return true;
+            }
+            let result = match rest.is_empty() {
+                true => self.link.flush(&mut shared.net).map(|()| 0),
+                false => self.link.write(&mut shared.net, rest),
+            };
+            match result {
+                Ok(0) => return rest.is_empty() && self.link.is_flushed(),
+                Ok(count) => {
+                    request.sent += count;
+                    shared.meter.upstream_bytes[1] += count as u64;
+                    self.since = now;
+                }
+                // It may have answered before it hung up.
+                Err(_) => {
+                    self.cut = true;
+                    self.link.readable = true;
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn read_head<N: Net>(
+        &mut self,
+        shared: &mut Shared<N>,
+        now: Instant,
+    ) -> Result<Asked, Failure> {
+        let limits = head_limits(&shared.config.limits);
+        loop {
+            while !self.input.is_empty() {
+                let found = self.search.reply(self.input.filled(), &limits, false);
+                let found = found.map_err(|why| bad_reply(&shared.config, self.provider, &why))?;
+                let Some((head, used)) = found else { break };
+                if head.is_informational() {
+                    self.input.consume(used);
+                    self.informational += 1;
+                    if self.informational > shared.config.limits.informational_max {
+                        let why = "it sends informational replies without end";
+                        return Err(bad_reply(&shared.config, self.provider, &why));
+                    }
+                    continue;
+                }
+                let limits = BodyLimits {
+                    body_bytes_max: u64::MAX,
+                    overhead_bytes_max: shared.config.limits.chunk_overhead_bytes_max,
+                };
+                let body = BodyDecoder::new(head.framing, limits);
+                let body = body.map_err(|why| bad_reply(&shared.config, self.provider, &why))?;
+                // A reply before the request's end: the rest of the request is never read.
+                self.keep = head.keep_alive && !self.cut && self.phase == Phase::Head;
+                let head = summary(&head, shared.unix_s);
+                self.input.consume(used);
+                self.body = Some(body);
+                let refused = !(200..300).contains(&head.status);
+                self.phase = if refused { Phase::Refusal } else { Phase::Body };
+                self.since = now;
+                return Ok(Asked::Head(head));
+            }
+            match self.read(shared) {
+                Ok(Got::Bytes(count)) => self.answered |= count > 0,
+                Ok(Got::Blocked) if !self.cut => return Ok(Asked::Blocked),
+                Ok(Got::Blocked) => return Err(self.no_answer(&shared.config, None)),
+                Ok(Got::End) => return Err(self.no_answer(&shared.config, None)),
+                Err(why) => return Err(self.no_answer(&shared.config, Some(&why))),
+            }
+        }
+    }
+
+    fn no_answer(&self, config: &Config, why: Option<&io::Error>) -> Failure {
+        let when = if self.answered { "in the middle of" } else { "before" };
+        let why = why.map_or(String::new(), |why| format!(": {}", words(why)));
+        let name = name(config, self.provider);
+        let message = format!("the provider {name} closed the connection {when} its reply{why}");
+        Failure::new(Fault::upstream(Kind::Truncated), message)
+    }
+
+    fn read<N: Net>(&mut self, shared: &mut Shared<N>) -> io::Result<Got> {
+        self.input.rent(&mut shared.buffers);
+        let got = self.link.read(&mut shared.net, &mut shared.scratch, &mut self.input)?;
+        if let Got::Bytes(count) = got {
+            shared.meter.upstream_bytes[0] += count as u64;
+        }
+        Ok(got)
+    }
+}
+
+/// The bounds of a head.
+pub(crate) fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits {
+        head_bytes_max: limits.head_bytes_max,
+        request_line_bytes_max: limits.request_line_bytes_max,
+        headers_max: limits.headers_max,
+    }
+}
+
+fn connect<N: Net>(
+    shared: &mut Shared<N>,
+    addresses: &[SocketAddr],
+    tried: &mut usize,
+) -> io::Result<crate::proxy::net::SocketId> {
+    let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
+    while let Some(address) = addresses.get(*tried) {
+        *tried += 1;
+        shared.meter.connects += 1;
+        match shared.net.connect(*address) {
+            Ok(socket) => return Ok(socket),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
+    let is = |field: &Field<'_>, prefix: &str| {
+        field.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let passed = head.fields().filter(|field| is(field, "x-ratelimit-") || is(field, "x-codex-"));
+    let passed = passed
+        .filter_map(|field| Some((field.name.to_ascii_lowercase(), field.text()?.to_owned())))
+        .take(PASSED_MAX)
+        .collect();
+    let form = head.content_type.and_then(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        match essence.as_str() {
+            "text/event-stream" => Some(Form::Stream),
+            "application/json" => Some(Form::Document),
+            _ if essence.ends_with("+json") => Some(Form::Document),
+            _ => None,
+        }
+    });
+    let coding = head.content_encoding.map(str::trim).unwrap_or_default();
+    Head {
+        status: head.status,
+        form,
+        coded: !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"),
+        has_body: head.framing != BodyFraming::None,
+        retry_after_s: retry_after_s(head, unix_s),
+        request_id: head.text("x-request-id").map(str::to_owned),
+        passed,
+    }
+}
+
+/// `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
+fn retry_after_s(head: &ReplyHead<'_>, unix_s: u64) -> Option<u32> {
+    if let Some(seconds) = head.retry_after_seconds() {
+        return Some(seconds);
+    }
+    if let Some(at) = head.text("retry-after").and_then(http_date) {
+        return Some(u32::try_from(at.saturating_sub(unix_s)).unwrap_or(u32::MAX));
+    }
+    let ms: u32 = head.text("retry-after-ms")?.trim().split('.').next()?.parse().ok()?;
+    Some(ms.div_ceil(1000))
+}
+
+/// Reads `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7) as Unix time in seconds.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut parts = text.split_once(", ")?.1.split([' ', ':']);
+    let mut number = |max: u64| parts.next()?.parse::<u64>().ok().filter(|&part| part <= max);
+    let day = number(31)?;
+    let month = text.split(' ').nth(2)?;
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    // The month itself is no number: step over it.
+    let _ = number(0);
+    let year = number(9999).filter(|&year| year >= 1970)?;
+    let (hour, minute, second) = (number(23)?, number(59)?, number(60)?);
+    // Days since 1970 of a year that begins in March (Hinnant, days_from_civil).
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+    Some(days.checked_sub(719_468)? * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+/// The provider's name, in quotes.
+pub(crate) fn name(config: &Config, provider: usize) -> String {
+    config
+        .providers
+        .get(provider)
+        .map_or(String::new(), |provider| format!("\"{}\"", provider.name))
+}
+
+fn words(why: &io::Error) -> String {
+    match why.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::UnexpectedEof => "the connection ended too early".to_owned(),
+        _ => why.to_string(),
+    }
+}
+
+fn unreachable(config: &Config, provider: usize, why: &io::Error) -> Failure {
+    unreachable_for(config, provider, &words(why))
+}
+
+/// The upstream cannot be reached, and why.
+pub(crate) fn unreachable_for(config: &Config, provider: usize, why: &str) -> Failure {
+    let message = format!("the provider {} cannot be reached: {why}", name(config, provider));
+    Failure::new(Fault::upstream(Kind::Unreachable), message)
+}
+
+/// The reply breaks HTTP, or is of a kind that is not understood.
+pub(crate) fn bad_reply(config: &Config, provider: usize, why: &dyn std::fmt::Display) -> Failure {
+    let name = name(config, provider);
+    let message = format!("the reply of the provider {name} cannot be used: {why}");
+    Failure::new(Fault::upstream(Kind::BadReply), message)
+}
+
+fn truncated(config: &Config, provider: usize, why: Option<&io::Error>) -> Failure {
+    let name = name(config, provider);
+    let why = why.map_or(String::new(), |why| format!(": {}", words(why)));
+    let message = format!("the connection to the provider {name} broke off{why}");
+    Failure::new(Fault::upstream(Kind::Truncated), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_read_as_unix_time() {
+        for (text, expected) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 29 Feb 2024 12:00:00 GMT", Some(1_709_208_000)),
+            ("Fri, 20 Nov 2026 12:18:05 GMT", Some(1_795_177_085)),
+            ("Sun, 06 Nov 1969 08:49:37 GMT", None),
+            ("Sun, 00 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nox 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), expected, "{text}");
+        }
+    }
+}
