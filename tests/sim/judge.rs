@@ -35,6 +35,7 @@ impl Case<'_> {
     /// At most one execution; a second only after a reused connection died without a byte.
     fn count(&self) -> Result<(), String> {
         match self.executions.as_slice() {
+            [_, ..] if self.record.ask.broken => Err("a broken request was executed".to_owned()),
             [] | [_] => Ok(()),
             [first, _] if first.was_stale() => Ok(()),
             [_, _] => Err("executed twice, and the first was no stale connection".to_owned()),
@@ -131,7 +132,7 @@ impl Case<'_> {
                 }
                 Ok(())
             }
-            _ if status < 500 && self.last().is_none() => {
+            _ if status < 500 && self.last().is_none() && !self.record.half_closed => {
                 Err(format!("{status} {code} to a good request: {message:?}"))
             }
             _ => Ok(()),

@@ -266,7 +266,11 @@ impl Run {
 
     /// Time is about to pass: nothing may lie around that could go on at once.
     fn stuck(&mut self, quiet: bool) -> Result<(), String> {
-        for execution in &self.server.executions {
+        let all = &self.server.executions;
+        for (at, execution) in all.iter().enumerate() {
+            if all[at + 1..].iter().any(|later| later.conn == execution.conn) {
+                continue;
+            }
             let owner = self.clients.iter().find(|client| client.owns(&execution.marker));
             let Some(client) = owner.and_then(|client| client.conn) else { continue };
             let net = self.worker.net_mut();
