@@ -1,7 +1,9 @@
 //! What was typed. What it means is [`patchbay::config`]'s business.
 
+mod codex;
 mod common;
 pub(crate) mod demo;
+mod log;
 pub(crate) mod run;
 mod scripted;
 pub(crate) mod serve;

@@ -1,5 +1,7 @@
 //! What several subcommands do on their way to a running proxy.
 
+pub(super) use super::log::start as start_log;
+
 use patchbay::config::{self, Config, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::{Ending, Proxy, watch_signals};
@@ -11,18 +13,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// Starts logging to stderr, or to a file. `level` beats `RUST_LOG`, which beats `usual`.
-pub(super) fn start_log(level: Option<&str>, usual: &str, file: Option<File>) {
-    let said = level.map(str::to_owned).or_else(|| std::env::var("RUST_LOG").ok());
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(said.as_deref().unwrap_or(usual));
-    if let Some(file) = file {
-        builder.target(env_logger::Target::Pipe(Box::new(file)));
-    }
-    // A second logger in one process is the only way to fail.
-    let _ = builder.try_init();
-}
 
 /// Reads the configuration file, if there is one, and the certificates that it names.
 pub(super) fn load(

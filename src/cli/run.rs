@@ -1,19 +1,16 @@
 //! `patchbay run`: a proxy for the lifetime of one command.
 
 use super::common::code;
-use super::{Flags, common};
-use patchbay::config::{Config, Credential};
+use super::{Flags, codex, common};
+use patchbay::config::Config;
 use patchbay::reactor::{Notice, Proxy, watch_signals};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-
-/// The variable that hands a client key to Codex.
-const KEY_ENV: &str = "PATCHBAY_CLIENT_KEY";
 
 /// The flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     }
 
     let mut command = Command::new(program);
-    if Path::new(program).file_name() == Some(OsStr::new("codex")) {
+    if codex::is_codex(program) {
         point_codex(&mut command, rest, &config, &base_url, &scratch)?;
     } else {
         command.args(rest).env("OPENAI_BASE_URL", &base_url);
@@ -129,20 +126,22 @@ fn point_codex(
     base_url: &str,
     scratch: &common::Scratch,
 ) -> Result<(), String> {
-    let mut provider = format!("name=\"patchbay\",base_url=\"{base_url}\",wire_api=\"responses\"");
-    if let Some(key) = config.client_keys.first() {
-        command.env(KEY_ENV, &key.secret);
-        provider.push_str(&format!(",env_key=\"{KEY_ENV}\""));
-    } else if config.providers.iter().any(|it| it.credential == Credential::Client) {
-        provider.push_str(",env_key=\"OPENAI_API_KEY\"");
-    }
-    let mut put = |setting: String| {
-        command.arg("-c").arg(setting);
+    let catalog = match codex::models(config, codex::chosen_model(rest).as_deref()) {
+        None => None,
+        Some(bytes) => {
+            let path = scratch.file("models.json");
+            let written = common::create_private(&path).and_then(|mut it| it.write_all(&bytes));
+            written.map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+            Some(path)
+        }
     };
-    put(format!("model_providers.patchbay={{{provider}}}"));
-    put("model_provider=\"patchbay\"".to_owned());
+    for setting in codex::overrides(config, base_url, catalog.as_deref()) {
+        command.arg("-c").arg(setting);
+    }
     command.args(rest);
-    let _ = scratch;
+    if let Some(key) = config.client_keys.first() {
+        command.env(codex::KEY_ENV, &key.secret);
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::expand::is_name;
 use super::file::{self, File};
 use super::nearest::nearest;
 use super::{ClientKey, Config, Credential, Limits, Model, Provider, Route, Timeouts, Url};
-use crate::dialect::quirks::{EffortStyle, Quirks};
+use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,6 @@ const OPENAI: &str = "https://api.openai.com/v1/chat/completions";
 const OPENAI_KEY: &str = "OPENAI_API_KEY";
 /// The provider that flags describe.
 const FLAGS_PROVIDER: &str = "upstream";
-/// Tokens that fit into a model of which nothing is known.
-const CONTEXT_WINDOW: u64 = 128_000;
 /// More workers than any machine has cores for are a mistake.
 const WORKERS_MAX: usize = 1024;
 /// Header fields that the proxy writes itself.
@@ -293,19 +291,19 @@ fn header(field: &str, value: &str) -> Result<(String, String), String> {
 }
 
 fn model(written: file::ModelTable, quirks: &Quirks) -> Result<Model, String> {
-    let openai = quirks.openai_parameters;
     if written.id.is_empty() || written.id.chars().any(char::is_control) {
         return Err("models: a model needs an id".to_owned());
     }
     if written.context_window == Some(0) {
         return Err(format!("models: the context_window of `{}` is 0", written.id));
     }
+    let guess = Model::guess(written.id, quirks);
     Ok(Model {
-        id: written.id,
-        context_window: written.context_window.unwrap_or(CONTEXT_WINDOW),
-        images: written.images.unwrap_or(quirks.images),
-        reasoning: written.reasoning.unwrap_or(openai && quirks.effort != EffortStyle::Omit),
-        apply_patch: written.apply_patch.unwrap_or(openai),
+        context_window: written.context_window.unwrap_or(guess.context_window),
+        images: written.images.unwrap_or(guess.images),
+        reasoning: written.reasoning.unwrap_or(guess.reasoning),
+        apply_patch: written.apply_patch.unwrap_or(guess.apply_patch),
+        id: guess.id,
     })
 }
 

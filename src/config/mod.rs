@@ -9,7 +9,7 @@ mod url;
 pub use build::{Overrides, World, address, load};
 
 use crate::dialect::Dialect;
-use crate::dialect::quirks::Quirks;
+use crate::dialect::quirks::{EffortStyle, Quirks};
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -81,6 +81,21 @@ pub struct Model {
     pub reasoning: bool,
     /// Offer `apply_patch` as a freeform tool in the Codex catalog.
     pub apply_patch: bool,
+}
+
+impl Model {
+    /// What can be assumed of a model of which only the name and the upstream's habits are known.
+    #[must_use]
+    pub fn guess(id: String, quirks: &Quirks) -> Self {
+        let openai = quirks.openai_parameters;
+        Self {
+            id,
+            context_window: 128_000,
+            images: quirks.images,
+            reasoning: openai && quirks.effort != EffortStyle::Omit,
+            apply_patch: openai,
+        }
+    }
 }
 
 /// An upstream URL, parsed.

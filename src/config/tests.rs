@@ -202,7 +202,7 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(lab.ca_file.as_deref(), Some(Path::new("/etc/lab.pem")));
     let expected = Quirks { system_role: SystemRole::System, ..Quirks::for_host("api.openai.com") };
     assert_eq!(lab.quirks, expected);
-    assert_eq!(lab.models[0].context_window, CONTEXT_WINDOW);
+    assert_eq!(lab.models[0].context_window, 128_000);
     assert!(lab.models[0].images && lab.models[0].reasoning);
     assert_eq!(lab.models[1].context_window, 1_000_000);
     assert!(!lab.models[1].images);

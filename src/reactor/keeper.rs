@@ -220,3 +220,67 @@ pub fn watch_signals(signals: &[i32], mailbox: Sender<Notice>) -> io::Result<()>
     })?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, World, load};
+    use std::io::Read as _;
+    use std::net::TcpStream;
+
+    fn start(workers: usize) -> Proxy {
+        let overrides = Overrides {
+            upstream_url: Some("http://127.0.0.1:9".to_owned()),
+            workers: Some(workers),
+            ..Overrides::default()
+        };
+        let config = load(None, &overrides, World { var: &|_| None, cores: 1 }).unwrap();
+        Proxy::start(&Arc::new(config), &Arc::new(TlsTable::new(&[]).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn notices_end_a_proxy_in_order_and_free_its_port() {
+        for notice in [Notice::Signal(15), Notice::Shutdown] {
+            let proxy = start(3);
+            let address = proxy.addresses()[0];
+            let mut idle = TcpStream::connect(address).unwrap();
+            proxy.mailbox().send(notice).unwrap();
+            assert_eq!(proxy.keep(), Ending::Drained);
+            // An orderly end, or a reset when nobody had taken the connection yet.
+            assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
+            assert!(TcpStream::connect(address).is_err());
+        }
+    }
+
+    #[test]
+    fn a_failed_worker_ends_the_process_as_a_failure() {
+        let proxy = start(1);
+        proxy.mailbox().send(Notice::Worker(Some("out of luck".to_owned()))).unwrap();
+        // The mailbox now counts one worker more as ended than there were; only the words matter.
+        let ending = proxy.keep();
+        assert_eq!(ending, Ending::Failed);
+    }
+
+    #[test]
+    fn stopping_waits_for_nothing() {
+        let proxy = start(2);
+        let address = proxy.addresses()[0];
+        let mut client = TcpStream::connect(address).unwrap();
+        proxy.stop();
+        assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_named() {
+        let overrides = Overrides {
+            upstream_url: Some("http://127.0.0.1:9".to_owned()),
+            listen: vec!["192.0.2.1:80".parse().unwrap()],
+            ..Overrides::default()
+        };
+        let config = load(None, &overrides, World { var: &|_| None, cores: 1 }).unwrap();
+        let tls = Arc::new(TlsTable::new(&[]).unwrap());
+        let error = Proxy::start(&Arc::new(config), &tls).unwrap_err();
+        assert!(error.starts_with("cannot listen on 192.0.2.1:80: "), "{error}");
+    }
+}

@@ -2,6 +2,8 @@
 
 mod decode;
 mod encode;
+mod order;
+mod request_out;
 mod sealed;
 
 use crate::dialect::faults;
@@ -29,11 +31,11 @@ impl Dialect for Chat {
 
     fn encode_request(
         &self,
-        _: &Request<'_>,
-        _: &Target<'_>,
-        _: &mut Vec<u8>,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        out: &mut Vec<u8>,
     ) -> Result<Sent, Failure> {
-        unimplemented!()
+        request_out::encode(request, target, out)
     }
 
     fn decoder(&self, sent: Sent, quirks: &Quirks) -> Box<dyn Decode> {

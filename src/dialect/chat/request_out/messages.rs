@@ -1,0 +1,577 @@
+//! The conversation as messages.
+
+use super::Body;
+use crate::dialect::chat::order::{Assistant, Order, Planned, Turn};
+use crate::dialect::chat::sealed::{self, Opened};
+use crate::dialect::event::CallKind;
+use crate::dialect::quirks::{ReasoningBack, ReasoningField, SystemRole};
+use crate::dialect::request::{Content, Item, Role};
+use crate::fault::Failure;
+use crate::wire::json::{self, Escaped, Raw};
+
+/// Longest call id that `OpenAI` and Azure take.
+const ID_BYTES_MAX_OPENAI: usize = 40;
+/// Longest call id that others are asked to take.
+const ID_BYTES_MAX: usize = 64;
+
+const GAP: &[u8] = b"\\n\\n";
+
+/// What has to be known of the whole conversation before its first message is written.
+struct Plan {
+    /// Opened envelopes, by the place of their opaque text in memory: every item has its own.
+    extras: Vec<(String, String)>,
+    /// Turns up to this one get no reasoning back under [`ReasoningBack::ToolTurns`].
+    last_user: Option<usize>,
+}
+
+impl Body<'_, '_> {
+    /// Appends `messages`.
+    pub(super) fn messages(&mut self, order: &Order<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        json::key("messages", out);
+        out.push(b'[');
+        let start = out.len();
+        let mut turns = order.turns.as_slice();
+        let mut first = 0;
+        if self.quirks.one_system_message || self.schema_in_text() {
+            let leading = turns.iter().take_while(|turn| is_system(turn)).count();
+            let (system, rest) = turns.split_at(leading);
+            self.one_system(system, out)?;
+            (turns, first) = (rest, leading);
+        } else if let Some(text) = self.request.instructions.filter(|text| !text.is_empty()) {
+            self.system(out);
+            self.text("content", text, out);
+            out.push(b'}');
+        }
+        let plan = Plan { extras: self.extras(), last_user: order.last_user };
+        for (turn, at) in turns.iter().zip(first..) {
+            self.turn(turn, at, &plan, out)?;
+        }
+        if out.len() == start {
+            return Err(Failure::bad_request(
+                "the request has no message for the model: add some input",
+            ));
+        }
+        out.push(b']');
+        Ok(())
+    }
+
+    /// What calls have to bring back, out of every envelope of the conversation.
+    fn extras(&self) -> Vec<(String, String)> {
+        let sealed = self.request.items.iter().filter_map(|item| match item {
+            Item::Reasoning { sealed, .. } => *sealed,
+            _ => None,
+        });
+        let opened = sealed.filter_map(|sealed| sealed::open(sealed, self.target.provider));
+        opened.flat_map(|opened| opened.extras).collect()
+    }
+
+    fn turn(
+        &mut self,
+        turn: &Turn<'_>,
+        at: usize,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        match turn {
+            Turn::Message { role: Role::User, content } => self.user(None, content, out),
+            Turn::Message { role: Role::Assistant, .. } => Ok(()),
+            Turn::Message { content, .. } if self.quirks.one_system_message => {
+                self.user(Some("[system]\\n"), content, out)
+            }
+            Turn::Message { content, .. } => {
+                if content.iter().any(is_words) {
+                    self.system(out);
+                    json::key("content", out);
+                    out.push(b'"');
+                    self.joined(content, GAP, out);
+                    out.extend_from_slice(b"\"}");
+                }
+                // System messages take text only.
+                if content.iter().all(is_words) { Ok(()) } else { self.rest(None, content, out) }
+            }
+            Turn::Summary { text } => {
+                json::comma(out);
+                out.extend_from_slice(b"{\"role\":\"user\"");
+                self.text("content", Escaped::trusted(text), out);
+                out.push(b'}');
+                Ok(())
+            }
+            Turn::Assistant(step) => self.assistant(step, at, plan, out),
+            Turn::Orphan { id, content } => {
+                let label = format!("[tool result {id}]\\n");
+                self.user(Some(&label), content, out)
+            }
+        }
+    }
+
+    fn system(&mut self, out: &mut Vec<u8>) {
+        json::comma(out);
+        out.extend_from_slice(match self.quirks.system_role {
+            SystemRole::System => b"{\"role\":\"system\"".as_slice(),
+            SystemRole::Developer => b"{\"role\":\"developer\"".as_slice(),
+        });
+    }
+
+    /// All leading system text as one message.
+    fn one_system(&mut self, turns: &[Turn<'_>], out: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        let gap = |text: &mut Vec<u8>| {
+            if !text.is_empty() {
+                text.extend_from_slice(GAP);
+            }
+        };
+        if let Some(instructions) = self.request.instructions {
+            self.inside(instructions, &mut text);
+        }
+        for turn in turns {
+            if let Turn::Message { content, .. } = turn
+                && content.iter().any(is_words)
+            {
+                gap(&mut text);
+                self.joined(content, GAP, &mut text);
+            }
+        }
+        if self.schema_in_text() {
+            gap(&mut text);
+            self.schema_text(&mut text);
+        }
+        if !text.is_empty() {
+            self.system(out);
+            out.extend_from_slice(b",\"content\":\"");
+            out.extend_from_slice(&text);
+            out.extend_from_slice(b"\"}");
+        }
+        for turn in turns {
+            if let Turn::Message { content, .. } = turn
+                && !content.iter().all(is_words)
+            {
+                self.rest(None, content, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A user message: one text as a string, else an array of parts.
+    fn user(
+        &mut self,
+        label: Option<&str>,
+        content: &[Content<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let mut words = content.iter().filter(|part| is_words(part));
+        let (first, second) = (words.next(), words.next());
+        json::comma(out);
+        out.extend_from_slice(b"{\"role\":\"user\",\"content\":");
+        if content.iter().all(|part| is_words(part) || is_empty(part)) && second.is_none() {
+            out.push(b'"');
+            out.extend_from_slice(label.unwrap_or_default().as_bytes());
+            if let Some(Content::Text(text) | Content::Refusal(text)) = first {
+                self.inside(*text, out);
+            }
+            out.extend_from_slice(b"\"}");
+            return Ok(());
+        }
+        out.push(b'[');
+        if let Some(label) = label {
+            out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"");
+            out.extend_from_slice(label.as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
+        for part in content {
+            self.part(part, out)?;
+        }
+        out.extend_from_slice(b"]}");
+        Ok(())
+    }
+
+    /// A user message with what a text-only message could not hold.
+    fn rest(
+        &mut self,
+        label: Option<&str>,
+        content: &[Content<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        json::comma(out);
+        out.extend_from_slice(b"{\"role\":\"user\",\"content\":[");
+        self.rest_parts(label, content, out)?;
+        out.extend_from_slice(b"]}");
+        Ok(())
+    }
+
+    fn rest_parts(
+        &mut self,
+        label: Option<&str>,
+        content: &[Content<'_>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        if let Some(label) = label {
+            json::comma(out);
+            out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"");
+            out.extend_from_slice(label.as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
+        for part in content.iter().filter(|part| !is_words(part)) {
+            self.part(part, out)?;
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: &Content<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match part {
+            Content::Text(text) | Content::Refusal(text) if text.is_empty() => {}
+            Content::Text(text) | Content::Refusal(text) => {
+                json::comma(out);
+                out.extend_from_slice(b"{\"type\":\"text\"");
+                self.text("text", *text, out);
+                out.push(b'}');
+            }
+            Content::Image { url, detail } if self.quirks.images => {
+                json::comma(out);
+                out.extend_from_slice(b"{\"type\":\"image_url\",\"image_url\":{");
+                self.text("url", *url, out);
+                match detail {
+                    Some(detail) if detail.is("original") => json::member("detail", "high", out),
+                    Some(detail) => self.text("detail", *detail, out),
+                    None => {}
+                }
+                out.extend_from_slice(b"}}");
+            }
+            Content::Image { .. } => {
+                json::comma(out);
+                out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"[image left out]\"}");
+                self.drop("input_image")?;
+            }
+            Content::ImageFile { .. } => {
+                let message = "the upstream takes images by URL or inline, not by file id";
+                return Err(Failure::unsupported("input_image.file_id", message)
+                    .with_code("unsupported_value"));
+            }
+            Content::File { data, id, url, name } => {
+                self.file(*data, *id, *url, *name, out)?;
+            }
+            Content::Audio { data, format } => {
+                json::comma(out);
+                out.extend_from_slice(b"{\"type\":\"input_audio\",\"input_audio\":{");
+                self.text("data", *data, out);
+                self.text("format", *format, out);
+                out.extend_from_slice(b"}}");
+            }
+            Content::Opaque(raw) => {
+                let kind = kind_of(*raw);
+                if kind == "input_video" {
+                    let message = "the upstream takes no video";
+                    return Err(
+                        Failure::unsupported("input_video", message).with_code("unsupported_value")
+                    );
+                }
+                json::comma(out);
+                out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"[part left out]\"}");
+                self.drop(&kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        data: Option<Escaped<'_>>,
+        id: Option<Escaped<'_>>,
+        url: Option<Escaped<'_>>,
+        name: Option<Escaped<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let refuse = |param: &str, message: &str| {
+            Err(Failure::unsupported(param, message).with_code("unsupported_value"))
+        };
+        let (member, value) = match (data, id) {
+            (Some(data), _) => ("file_data", data),
+            (None, Some(id)) if self.quirks.openai_parameters => ("file_id", id),
+            (None, Some(_)) => {
+                return refuse(
+                    "input_file.file_id",
+                    "the upstream has no stored files: send file_data",
+                );
+            }
+            (None, None) if url.is_some() => {
+                return refuse(
+                    "input_file.file_url",
+                    "the upstream fetches no files: send file_data",
+                );
+            }
+            (None, None) => return refuse("input_file", "a file needs file_data"),
+        };
+        json::comma(out);
+        out.extend_from_slice(b"{\"type\":\"file\",\"file\":{");
+        self.text(member, value, out);
+        if let (Some(name), true) = (name, data.is_some()) {
+            self.text("filename", name, out);
+        }
+        out.extend_from_slice(b"}}");
+        Ok(())
+    }
+
+    fn assistant(
+        &mut self,
+        step: &Assistant<'_>,
+        at: usize,
+        plan: &Plan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let words = |content: &&[Content<'_>]| content.iter().any(is_words);
+        if step.calls.is_empty() && !step.messages.iter().any(words) {
+            return Ok(());
+        }
+        let back = match self.quirks.reasoning_back {
+            ReasoningBack::Never => false,
+            ReasoningBack::ToolTurns => {
+                !step.calls.is_empty() && plan.last_user.is_none_or(|user| at > user)
+            }
+            ReasoningBack::Always => true,
+        };
+        let reasoning = if back { self.reasoning(step) } else { Reasoning::default() };
+        json::comma(out);
+        out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
+        self.words(step, &reasoning, out);
+        if !self.quirks.think_tags && !reasoning.text.is_empty() && reasoning.details.is_empty() {
+            let name = match self.quirks.reasoning_field {
+                ReasoningField::ReasoningContent => "reasoning_content",
+                ReasoningField::Reasoning => "reasoning",
+            };
+            self.text(name, Escaped::trusted(&reasoning.text), out);
+        }
+        if !reasoning.details.is_empty() {
+            json::member_raw("reasoning_details", &format!("[{}]", reasoning.details), out);
+        }
+        if step.calls.is_empty() {
+            out.push(b'}');
+            return Ok(());
+        }
+        json::key("tool_calls", out);
+        out.push(b'[');
+        let ids = self.ids(&step.calls);
+        for (call, id) in step.calls.iter().zip(&ids) {
+            json::comma(out);
+            self.call(call, id, plan, out);
+        }
+        out.extend_from_slice(b"]}");
+        self.outputs(step, &ids, out)
+    }
+
+    /// The `content` of an assistant message: a string, or null beside calls or a refusal.
+    fn words(&mut self, step: &Assistant<'_>, reasoning: &Reasoning, out: &mut Vec<u8>) {
+        let mut text = Vec::new();
+        if self.quirks.think_tags && !reasoning.text.is_empty() {
+            text.extend_from_slice(b"<think>\\n");
+            self.inside(Escaped::trusted(&reasoning.text), &mut text);
+            text.extend_from_slice(b"\\n</think>\\n\\n");
+        }
+        let mut refusal = Vec::new();
+        let mut first = true;
+        for message in &step.messages {
+            let before = text.len();
+            for part in *message {
+                match part {
+                    Content::Refusal(words) if self.quirks.openai_parameters => {
+                        self.inside(*words, &mut refusal);
+                    }
+                    Content::Text(words) | Content::Refusal(words) if !words.is_empty() => {
+                        if !first && text.len() == before {
+                            text.extend_from_slice(GAP);
+                        }
+                        self.inside(*words, &mut text);
+                    }
+                    _ => {}
+                }
+            }
+            first &= text.len() == before;
+        }
+        if text.is_empty() {
+            // Some refuse null, but beside calls all take it.
+            let null = !step.calls.is_empty() || !refusal.is_empty();
+            out.extend_from_slice(if null { b"null".as_slice() } else { b"\"\"".as_slice() });
+        } else {
+            out.push(b'"');
+            out.extend_from_slice(&text);
+            out.push(b'"');
+        }
+        if !refusal.is_empty() {
+            out.extend_from_slice(b",\"refusal\":\"");
+            out.extend_from_slice(&refusal);
+            out.push(b'"');
+        }
+    }
+
+    /// The reasoning of a step: what its own upstream sealed, else the texts.
+    fn reasoning(&self, step: &Assistant<'_>) -> Reasoning {
+        let mut whole = Reasoning::default();
+        for item in &step.reasoning {
+            let opened = item.sealed.and_then(|s| sealed::open(s, self.target.provider));
+            let Opened { reasoning, details, .. } = opened.unwrap_or_default();
+            let texts = if item.text.is_empty() { item.summary } else { item.text };
+            let text = match reasoning {
+                Some(text) => text,
+                None => texts.iter().map(|text| text.raw()).collect::<Vec<_>>().join("\\n\\n"),
+            };
+            if !text.is_empty() {
+                if !whole.text.is_empty() {
+                    whole.text.push_str("\\n\\n");
+                }
+                whole.text.push_str(&text);
+            }
+            if !details.is_empty() {
+                if !whole.details.is_empty() {
+                    whole.details.push(',');
+                }
+                whole.details.push_str(&details);
+            }
+        }
+        whole
+    }
+
+    fn call(&mut self, call: &Planned<'_>, id: &str, plan: &Plan, out: &mut Vec<u8>) {
+        let name = self.upstream_name(call.kind, call.tool);
+        let text = Escaped::trusted(call.text);
+        out.push(b'{');
+        json::member_quoted("id", Escaped::trusted(id), out);
+        if call.kind == CallKind::Custom && self.quirks.custom_tools {
+            out.extend_from_slice(b",\"type\":\"custom\",\"custom\":{");
+            json::member("name", &name, out);
+            self.text("input", text, out);
+        } else {
+            out.extend_from_slice(b",\"type\":\"function\",\"function\":{");
+            json::member("name", &name, out);
+            json::key("arguments", out);
+            out.push(b'"');
+            if call.kind == CallKind::Custom {
+                out.extend_from_slice(b"{\\\"input\\\":\\\"");
+                json::escape_again(text.paired(&mut self.scratch), out);
+                out.extend_from_slice(b"\\\"}");
+            } else if text.is_empty() {
+                out.extend_from_slice(b"{}");
+            } else {
+                self.inside(text, out);
+            }
+            out.push(b'"');
+        }
+        out.push(b'}');
+        if let Some((_, extra)) = plan.extras.iter().find(|(known, _)| known == call.id) {
+            json::member_raw("extra_content", extra, out);
+        }
+        out.push(b'}');
+    }
+
+    /// The tool messages of a step, and behind them what they cannot hold.
+    fn outputs(
+        &mut self,
+        step: &Assistant<'_>,
+        ids: &[String],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        for (call, id) in step.calls.iter().zip(ids) {
+            out.extend_from_slice(b",{\"role\":\"tool\"");
+            json::member_quoted("tool_call_id", Escaped::trusted(id), out);
+            out.extend_from_slice(b",\"content\":\"");
+            match call.output {
+                None => out.extend_from_slice(b"[no output]"),
+                Some(content) if content.iter().any(is_words) => {
+                    self.joined(content, b"\\n", out);
+                }
+                Some(content) if content.iter().all(is_empty) => {}
+                Some(_) => out.extend_from_slice(b"[see next message]"),
+            }
+            out.extend_from_slice(b"\"}");
+        }
+        let mut open = false;
+        for (call, id) in step.calls.iter().zip(ids) {
+            let content = call.output.unwrap_or_default();
+            if content.iter().all(|part| is_words(part) || is_empty(part)) {
+                continue;
+            }
+            if !open {
+                out.extend_from_slice(b",{\"role\":\"user\",\"content\":[");
+                open = true;
+            }
+            self.rest_parts(Some(&format!("[image output of {id}]")), content, out)?;
+        }
+        if open {
+            out.extend_from_slice(b"]}");
+        }
+        Ok(())
+    }
+
+    /// The ids of a step's calls upstream: as they are, or short and unique in the step. The same
+    /// id is the same on every turn.
+    fn ids(&self, calls: &[Planned<'_>]) -> Vec<String> {
+        let max = if self.quirks.openai_parameters { ID_BYTES_MAX_OPENAI } else { ID_BYTES_MAX };
+        let mut ids: Vec<String> = Vec::with_capacity(calls.len());
+        for (call, at) in calls.iter().zip(0u32..) {
+            let fits = call.id.len() <= max && !call.id.is_empty() && !call.id.contains('\\');
+            let id = if fits && !ids.iter().any(|known| known == call.id) {
+                call.id.to_owned()
+            } else {
+                let twin =
+                    if fits || ids.iter().any(|id| *id == short(call.id, 0)) { at } else { 0 };
+                short(call.id, twin)
+            };
+            ids.push(id);
+        }
+        ids
+    }
+
+    /// The texts of a content, `gap` between them.
+    fn joined(&mut self, content: &[Content<'_>], gap: &[u8], out: &mut Vec<u8>) {
+        let mut first = true;
+        for part in content {
+            if let Content::Text(text) | Content::Refusal(text) = part
+                && !text.is_empty()
+            {
+                if !first {
+                    out.extend_from_slice(gap);
+                }
+                first = false;
+                self.inside(*text, out);
+            }
+        }
+    }
+}
+
+/// Reasoning to give back, escaped text and JSON elements.
+#[derive(Default)]
+struct Reasoning {
+    text: String,
+    details: String,
+}
+
+fn short(id: &str, twin: u32) -> String {
+    let hash =
+        id.bytes().chain(twin.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+    format!("call_{hash:016x}")
+}
+
+fn is_system(turn: &Turn<'_>) -> bool {
+    matches!(turn, Turn::Message { role: Role::System | Role::Developer, .. })
+}
+
+/// True for text that is not empty.
+fn is_words(part: &Content<'_>) -> bool {
+    matches!(part, Content::Text(text) | Content::Refusal(text) if !text.is_empty())
+}
+
+fn is_empty(part: &Content<'_>) -> bool {
+    matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty())
+}
+
+/// The `type` of a part, for people.
+fn kind_of(part: Raw<'_>) -> String {
+    let mut kind = String::from("content part");
+    // It was read once already; what cannot be read again has no name.
+    let _ = part.cursor().object(|key, value| {
+        if let ("type", Some(text)) = (key, value.skip()?.string()) {
+            kind = text.decode().into_owned();
+        }
+        Ok(())
+    });
+    kind
+}
