@@ -1,13 +1,16 @@
 //! What is answered without an upstream: health, models, the way out.
 
 use crate::config::{Config, Model};
+use crate::dialect::codex;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth::{self, Shown};
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
 use crate::wire::http1::{Method, RequestHead};
-use crate::wire::json;
 use std::net::SocketAddr;
+
+/// When a model was made is not known here, and the field must be there.
+const MODEL_CREATED_S: u64 = 0;
 
 /// What the worker has to do with a request.
 #[derive(Debug)]
@@ -76,44 +79,35 @@ pub(crate) fn admit(
 }
 
 fn models(config: &Config, query: &str) -> Answer {
-    let _ = route::has_parameter(query, "client_version");
-    let mut body = b"{\"object\":\"list\",\"data\":[".to_vec();
-    for (model, owner) in known(config) {
-        json::comma(&mut body);
-        object(model, owner, &mut body);
+    let models: Vec<Model> = known(config).cloned().collect();
+    let mut body = Vec::new();
+    // Codex asks with its version, and reads its own shape only.
+    if route::has_parameter(query, "client_version") {
+        codex::catalog(&models, &mut body);
+    } else {
+        codex::list(&models, MODEL_CREATED_S, &mut body);
     }
-    body.extend_from_slice(b"]}");
     Answer::json(200, body)
 }
 
 fn one(config: &Config, id: &str) -> Result<Answer, Failure> {
-    let found = known(config).find(|(model, _)| model.id == id);
-    let Some((model, owner)) = found else {
+    let Some(model) = known(config).find(|model| model.id == id) else {
         let id: String = id.chars().take(100).collect();
         let message = format!("the model \"{id}\" is not listed here");
         return Err(Failure::new(Fault::client(Kind::ModelNotFound), message).with_param("model"));
     };
     let mut body = Vec::new();
-    object(model, owner, &mut body);
+    codex::one(model, MODEL_CREATED_S, &mut body);
     Ok(Answer::json(200, body))
 }
 
-fn known(config: &Config) -> impl Iterator<Item = (&Model, &str)> {
-    let of = |provider: &'_ crate::config::Provider| provider.models.len();
-    let _ = of;
-    config
-        .providers
-        .iter()
-        .flat_map(|provider| provider.models.iter().map(|model| (model, provider.name.as_str())))
-}
-
-fn object(model: &Model, owner: &str, out: &mut Vec<u8>) {
-    out.push(b'{');
-    json::member("id", &model.id, out);
-    json::member("object", "model", out);
-    json::member_number("created", 0, out);
-    json::member("owned_by", owner, out);
-    out.push(b'}');
+/// Every model once: the first provider that has it wins, as with routes.
+fn known(config: &Config) -> impl Iterator<Item = &Model> {
+    let all = || config.providers.iter().flat_map(|provider| &provider.models);
+    all()
+        .enumerate()
+        .filter(move |(place, model)| !all().take(*place).any(|earlier| earlier.id == model.id))
+        .map(|(_, model)| model)
 }
 
 fn upgrade_required() -> Failure {

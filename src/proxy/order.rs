@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Credential, Provider};
 use crate::dialect::ids::Ids;
-use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target};
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
@@ -86,8 +86,8 @@ impl Intake {
 
     /// Whether the client says that it is the Codex CLI.
     pub(crate) fn is_codex(head: &RequestHead<'_>) -> bool {
-        let says = |name| head.text(name).is_some_and(|text| text.starts_with("codex"));
-        says("originator") || says("user-agent")
+        let said = |name| head.text(name).unwrap_or_default();
+        codex::is_client(said("user-agent"), said("originator"))
     }
 }
 

@@ -42,11 +42,11 @@ impl<N: Net> Worker<N> {
         let upstream = client.exchange.as_mut().and_then(|exchange| exchange.upstream.take());
         let mut held = upstream.and_then(|slot| self.take_upstream(slot));
         let parked = client.exchange.as_ref().and_then(|exchange| exchange.parked);
-        let after = catch_unwind(AssertUnwindSafe(|| {
-            let after = self.drive(&mut client, &mut held, now);
-            if after == After::Close { after } else { self.expire(&mut client, &mut held, now) }
-                .max_with(after)
-        }));
+        let after =
+            catch_unwind(AssertUnwindSafe(|| match self.drive(&mut client, &mut held, now) {
+                After::Close => After::Close,
+                after => self.expire(&mut client, &mut held, now).max_with(after),
+            }));
         let after = after.unwrap_or_else(|_| {
             self.shared.meter.panics += 1;
             log::error!("a connection was closed after a panic: this is a defect of patchbay");
@@ -91,7 +91,6 @@ impl<N: Net> Worker<N> {
             self.close_held(held);
         }
         if let Some(exchange) = client.exchange.take() {
-            self.exchanges = self.exchanges.saturating_sub(1);
             self.shared.meter.abandoned += 1;
             exchange.log(&self.shared, now.instant, "client_gone");
         }
@@ -176,7 +175,6 @@ impl<N: Net> Worker<N> {
                 client.phase = if keep_alive { Phase::Idle } else { Phase::Closing };
             }
             Plan::Serve { exchange, expects } => {
-                self.exchanges += 1;
                 client.exchange = Some(exchange);
                 client.phase = Phase::Body;
                 if expects && client.input.is_empty() {
@@ -273,7 +271,6 @@ impl<N: Net> Worker<N> {
         }
         let step = self.exchange(client, &mut exchange, held, now);
         if step == Step::Settled {
-            self.exchanges = self.exchanges.saturating_sub(1);
             let stays = exchange.keep_alive && !self.is_draining();
             client.phase = if stays { Phase::Idle } else { Phase::Closing };
             client.since = now.instant;

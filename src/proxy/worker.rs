@@ -110,7 +110,6 @@ struct Listener {
 pub struct Worker<N: Net> {
     pub(crate) shared: Shared<N>,
     pub(crate) ids: Ids,
-    pub(crate) exchanges: usize,
     pub(crate) shutdown: bool,
     pub(crate) timers: Timers,
     listeners: Vec<Listener>,
@@ -145,7 +144,6 @@ impl<N: Net> Worker<N> {
         let mut worker = Self {
             shared: Shared { net, config, tls, buffers, scratch, meter, unix_s },
             ids: Ids::new(seed),
-            exchanges: 0,
             shutdown: false,
             timers: Timers::default(),
             listeners: Vec::new(),
@@ -252,18 +250,15 @@ impl<N: Net> Worker<N> {
     /// What is held at the moment.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            pooled: self.pool.len(),
-            exchanges: self.exchanges,
-            timers: self.timers.len(),
-            ..Counts::default()
-        };
+        let mut counts =
+            Counts { pooled: self.pool.len(), timers: self.timers.len(), ..Counts::default() };
         for (_, held) in &self.conns {
             match &held.conn {
                 Conn::Client(client) => {
                     counts.clients += 1;
                     counts.buffers += client.buffers();
                     let exchange = client.exchange.as_ref();
+                    counts.exchanges += usize::from(exchange.is_some());
                     counts.waiting += usize::from(exchange.is_some_and(|x| x.parked.is_some()));
                 }
                 Conn::Upstream(upstream) => {
