@@ -3,6 +3,7 @@
 
 use crate::dialect::event::{Event, Stop, Usage};
 use crate::dialect::fold::Answer;
+use crate::dialect::mend::Mend;
 use crate::dialect::{Decode, Encode};
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Why};
@@ -25,6 +26,7 @@ pub enum Form {
 pub struct Transcoder {
     frames: sse::Decoder,
     from: Form,
+    mend: Mend,
     output: Output,
     decoder: Box<dyn Decode>,
     encoder: Box<dyn Encode>,
@@ -91,8 +93,8 @@ impl Transcoder {
             Form::Stream => Output::Stream,
             Form::Document => Output::Document(Answer::default()),
         };
-        let (frames, outcome) = (sse::Decoder::default(), Outcome::default());
-        Self { frames, from, output, decoder, encoder, frame_bytes_max, outcome }
+        let (frames, mend, outcome) = Default::default();
+        Self { frames, from, mend, output, decoder, encoder, frame_bytes_max, outcome }
     }
 
     /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
@@ -131,6 +133,7 @@ impl Transcoder {
                     Step::Skip => {}
                     Step::Frame(frame) => {
                         let mut sink = Sinks {
+                            mend: &mut self.mend,
                             output: &mut self.output,
                             encoder: &mut *self.encoder,
                             outcome: &mut self.outcome,
@@ -156,6 +159,7 @@ impl Transcoder {
     /// nothing (see [`outcome`](Self::outcome)).
     pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
         let mut sink = Sinks {
+            mend: &mut self.mend,
             output: &mut self.output,
             encoder: &mut *self.encoder,
             outcome: &mut self.outcome,
@@ -182,6 +186,7 @@ impl Transcoder {
     /// same; any other ends with `failure`.
     pub fn fail(&mut self, failure: &Failure, now_s: u64, out: &mut Vec<u8>) {
         let mut sink = Sinks {
+            mend: &mut self.mend,
             output: &mut self.output,
             encoder: &mut *self.encoder,
             outcome: &mut self.outcome,
@@ -240,6 +245,7 @@ impl Transcoder {
 
 /// The half of a [`Transcoder`] that a decoder's events go to.
 struct Sinks<'t> {
+    mend: &'t mut Mend,
     output: &'t mut Output,
     encoder: &'t mut dyn Encode,
     outcome: &'t mut Outcome,
@@ -251,8 +257,10 @@ impl Sinks<'_> {
     fn event(&mut self, event: Event<'_>) {
         self.outcome.note(&event);
         match self.output {
-            Output::Stream => self.encoder.event(event, self.now_s, self.out),
-            Output::Document(answer) => answer.push(event),
+            Output::Stream => self.mend.event(event, &mut |event| {
+                self.encoder.event(event, self.now_s, self.out);
+            }),
+            Output::Document(answer) => self.mend.event(event, &mut |event| answer.push(event)),
             Output::Relay { .. } => {}
         }
     }

@@ -2,7 +2,7 @@
 //! is `cargo fuzz run <target>`; this keeps its code and its seeds from rotting.
 #![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
-use patchbay::fuzzing::TARGETS;
+use patchbay::fuzzing::{TARGETS, Target};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::fs;
@@ -12,6 +12,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
+/// The seeds of a target, in the order of their names.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut paths: Vec<_> = fs::read_dir(folder().join("seeds").join(target))
         .unwrap()
@@ -23,7 +24,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn every_target_is_complete() {
-    for (name, _) in TARGETS {
+    for Target { name, .. } in TARGETS {
         let target = fs::read_to_string(folder().join(format!("fuzz_targets/{name}.rs"))).unwrap();
         assert!(target.contains("patchbay::fuzzing::"), "{name}");
         let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();
@@ -37,9 +38,9 @@ fn every_target_is_complete() {
 
 #[test]
 fn seeds_hold() {
-    for (name, run) in TARGETS {
+    for Target { name, run } in TARGETS {
         for seed in seeds(name) {
-            println!("{name}: {}", seed.escape_ascii());
+            println!("{name}: {:.60}", seed.escape_ascii().to_string());
             run(&seed);
         }
     }
@@ -65,7 +66,7 @@ fn change(seed: &[u8], changes: &[(prop::sample::Index, u8, u8)]) -> Vec<u8> {
 fn changed_seeds_hold() {
     let change_of = (any::<prop::sample::Index>(), any::<u8>(), any::<u8>());
     let changes = prop::collection::vec(change_of, 0..6);
-    for (name, run) in TARGETS {
+    for Target { name, run } in TARGETS {
         for seed in seeds(name) {
             let config = ProptestConfig {
                 cases: 64,

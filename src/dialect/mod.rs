@@ -8,6 +8,7 @@ pub mod faults;
 pub mod fold;
 pub mod ids;
 pub mod lanes;
+pub mod mend;
 pub mod quirks;
 pub mod request;
 pub mod responses;

@@ -3,12 +3,27 @@
 
 pub mod json;
 pub mod sse;
+pub mod transcode;
 
 use crate::wire::coding::{Refused, decode};
 
-/// The fuzz targets by name. Each has its seeds in `fuzz/seeds`.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
-    &[("json", json::document), ("text", json::text), ("sse", frames), ("coding", coding)];
+/// One fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of its file in `fuzz/fuzz_targets`, its dictionary and its seeds.
+    pub name: &'static str,
+    /// What it does with an input.
+    pub run: fn(&[u8]),
+}
+
+/// Every fuzz target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "json", run: json::document },
+    Target { name: "text", run: json::text },
+    Target { name: "sse", run: frames },
+    Target { name: "coding", run: coding },
+    Target { name: "transcode", run: transcode::reply },
+];
 
 /// The first byte chooses the cuts, the others are a stream.
 ///
