@@ -128,6 +128,13 @@ impl Plan {
         self.pieces.retain(|piece| !matches!(piece, Piece::Call { custom: true, .. }));
     }
 
+    /// A document cannot fail: an error envelope takes its place.
+    fn never_fail(&mut self) {
+        if matches!(self.end, Ending::Fail(_)) {
+            self.end = Ending::Done;
+        }
+    }
+
     /// Pushes the events of the answer.
     fn events(&self, normal: Normal, sink: &mut dyn FnMut(Event<'_>)) {
         sink(Event::Start { id: Escaped::trusted("up_1"), model: Escaped::trusted("m") });
@@ -463,7 +470,7 @@ proptest! {
     #[ignore = "until the dialect is there"]
     fn a_chat_document_says_what_it_was_given(mut plan in plan()) {
         plan.limit(CHAT);
-        prop_assume!(!matches!(plan.end, Ending::Fail(_)));
+        plan.never_fail();
         check_document(CHAT, &plan)?;
     }
 
@@ -473,8 +480,8 @@ proptest! {
     }
 
     #[test]
-    fn a_responses_document_says_what_it_was_given(plan in plan()) {
-        prop_assume!(!matches!(plan.end, Ending::Fail(_)));
+    fn a_responses_document_says_what_it_was_given(mut plan in plan()) {
+        plan.never_fail();
         check_document(RESPONSES, &plan)?;
     }
 

@@ -40,6 +40,9 @@ fn the_worker_survives_every_seed() {
         }
     }
     println!("{total:?}");
+    for line in &failed {
+        println!("{}", line.chars().take(150).collect::<String>().replace('\n', " "));
+    }
     let first = failed.first().map(String::as_str).unwrap_or_default();
     assert!(
         failed.is_empty(),

@@ -647,7 +647,7 @@ impl Exchange {
         let full = out.len().saturating_add(room);
         let bytes = shared.meter.upstream_bytes[0];
         let (stream, frame_bytes_max) = (self.streams(), shared.config.limits.frame_bytes_max);
-        let mut reads = 0;
+        let (mut reads, mut ended) = (0, None);
         loop {
             if self.transcoder.is_none() && !upstream.payload.is_empty() {
                 self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
@@ -673,6 +673,9 @@ impl Exchange {
                     return Pumped::Whole;
                 }
             }
+            if let Some(broken) = ended {
+                return self.end_answer(broken, shared, upstream, out, now);
+            }
             if out.len() >= full {
                 return Pumped::Full;
             }
@@ -681,27 +684,39 @@ impl Exchange {
                 return Pumped::Spent;
             }
             reads += 1;
-            let broken = match upstream.read_body(shared, now.instant) {
-                Read::Some => continue,
+            // An end may come together with the last frames: those go first.
+            match upstream.read_body(shared, now.instant) {
+                Read::Some => {}
                 Read::Blocked => return Pumped::Blocked,
-                Read::End => None,
-                Read::Broken(failure) => Some(failure),
-            };
-            if self.transcoder.is_none() {
-                self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
+                Read::End => ended = Some(None),
+                Read::Broken(failure) => ended = Some(Some(failure)),
             }
-            let Some(transcoder) = &mut self.transcoder else { return Pumped::Broken };
-            return match broken {
-                None => {
-                    transcoder.finish(upstream.payload.filled(), now.unix_s, out);
-                    upstream.payload.clear();
-                    Pumped::Whole
-                }
-                Some(failure) => {
-                    transcoder.fail(&failure, now.unix_s, out);
-                    Pumped::Broken
-                }
-            };
+        }
+    }
+
+    /// The reply's body is over, orderly or not.
+    fn end_answer<N: Net>(
+        &mut self,
+        broken: Option<Failure>,
+        shared: &Shared<N>,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) -> Pumped {
+        if self.transcoder.is_none() {
+            self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
+        }
+        let Some(transcoder) = &mut self.transcoder else { return Pumped::Broken };
+        match broken {
+            None => {
+                transcoder.finish(upstream.payload.filled(), now.unix_s, out);
+                upstream.payload.clear();
+                Pumped::Whole
+            }
+            Some(failure) => {
+                transcoder.fail(&failure, now.unix_s, out);
+                Pumped::Broken
+            }
         }
     }
 

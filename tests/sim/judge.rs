@@ -120,7 +120,8 @@ impl Case<'_> {
             };
         }
         if self.must_succeed() && !self.profile.jump {
-            return Err(format!("{status} {code} although the upstream's reply was whole"));
+            let body = String::from_utf8_lossy(&message.body);
+            return Err(format!("{status} {code} although the upstream's reply was whole: {body}"));
         }
         match self.last().map(|last| &last.reply) {
             Some(reply) if reply.status != 200 && reply.fate == Fate::Whole => {
