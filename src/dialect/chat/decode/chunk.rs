@@ -239,7 +239,7 @@ impl<'a> CallDelta<'a> {
                 "index" => call.index = value.skip()?.text().parse().ok(),
                 "id" => call.id = text_or_empty(value)?,
                 "extra_content" => {
-                    call.extra = Some(value.skip()?).filter(|extra| !extra.is_null())
+                    call.extra = Some(value.skip()?).filter(|extra| !extra.is_null());
                 }
                 "function" | "custom" if value.kind()? == Kind::Object => {
                     call.custom = key == "custom";

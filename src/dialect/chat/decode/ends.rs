@@ -43,11 +43,9 @@ impl Decoder {
             self.held_bytes += extra.text().len();
             self.opaque.add_extra(&call.id, extra);
         }
-        match delta.text {
-            Some(text) => match text.string() {
-                Some(text) => self.feed(at, text, sink),
-                None => self.feed_object(at, text, sink),
-            },
+        match delta.text.map(|text| (text, text.string())) {
+            Some((_, Some(text))) => self.feed(at, text, sink),
+            Some((object, None)) => self.feed_object(at, object, sink),
             None => {}
         }
     }

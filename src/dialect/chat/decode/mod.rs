@@ -339,7 +339,7 @@ impl Decoder {
         if let Some(rest) = self.surrogates.finish() {
             self.lanes.delta(part, rest, None, sink);
         }
-        if voice == Voice::Reasoning && self.lanes.active() == Some(part) {
+        if voice == Voice::Reasoning {
             self.seal(part, sink);
         }
         self.lanes.close(part, sink);
@@ -348,7 +348,7 @@ impl Decoder {
     fn seal(&mut self, part: u32, sink: &mut Sink<'_>) {
         if !self.opaque.is_empty() {
             let sealed = self.opaque.seal(&self.sent.provider);
-            sink(Event::Seal { part, opaque: Escaped::trusted(&sealed) });
+            self.lanes.seal(part, Escaped::trusted(&sealed), sink);
             self.opaque.clear();
         }
     }

@@ -2,7 +2,7 @@
 //! annotations, transcripts.
 
 use super::{Decoder, Voice};
-use crate::dialect::event::{Event, Sink};
+use crate::dialect::event::Sink;
 use crate::wire::json::{self, Bad, Escaped, Kind, Raw};
 
 impl Decoder {
@@ -97,7 +97,7 @@ impl Decoder {
     /// Citations of web pages belong to the text that is open; others have no form elsewhere.
     pub(super) fn annotations(&mut self, list: Raw<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
         let Some((part, Voice::Text)) = self.open else { return Ok(()) };
-        if list.kind() != Kind::Array || self.lanes.active() != Some(part) {
+        if list.kind() != Kind::Array {
             return Ok(());
         }
         let mut flat = Vec::new();
@@ -107,7 +107,7 @@ impl Decoder {
             if citation(annotation, &mut flat)?
                 && let Ok(object) = std::str::from_utf8(&flat)
             {
-                sink(Event::Annotation { part, object: Raw::trusted(object) });
+                self.lanes.annotate(part, Raw::trusted(object), sink);
             }
             Ok(())
         })

@@ -67,7 +67,7 @@ impl Body<'_, '_> {
             match value.filter(|value| !value.is_null()) {
                 // These models take the default only.
                 Some(value) if refused && !matches!(value.text(), "1" | "1.0") => {
-                    self.drop(name)?
+                    self.drop(name)?;
                 }
                 Some(value) if !refused => self.raw(name, value, out),
                 _ => {}

@@ -264,5 +264,5 @@ impl<'b, 'a> Body<'b, 'a> {
 }
 
 fn is_allowed(allowed: &[ToolName<'_>], name: ToolName<'_>) -> bool {
-    allowed.iter().any(|one| *one == name)
+    allowed.contains(&name)
 }
