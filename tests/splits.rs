@@ -1,6 +1,8 @@
 //! A stream means the same however the network cuts it.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use patchbay::fuzzing::sse::{OwnedFrame, frames, frames_slowly};
+use patchbay::fuzzing::transcode::Setup;
 
 /// Streams with every form of line end, comments, marks, text beyond ASCII and broken ends.
 const STREAMS: &[&[u8]] = &[
@@ -78,4 +80,44 @@ fn the_slow_reader_itself_is_right() {
     for (stream, expected) in cases {
         assert_eq!(frames_slowly(stream.as_bytes()), expected, "{stream:?}");
     }
+}
+
+/// Whole replies with text, reasoning and calls: the fuzz targets' seeds without their first two
+/// bytes, which choose the set-up there.
+const REPLIES: &[(&str, &[u8])] = &[
+    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-text")),
+    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-text-crlf")),
+    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-calls")),
+    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-think")),
+    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-error")),
+    ("responses", include_bytes!("../fuzz/seeds/transcode/responses-all")),
+];
+
+/// Every reply with every client, and its bytes.
+fn each_reply(mut each: impl FnMut(&Setup, &[u8])) {
+    for (upstream, seed) in REPLIES {
+        for client in ["chat", "responses"] {
+            each(&Setup::streams(upstream, client).unwrap(), &seed[2..]);
+        }
+    }
+}
+
+#[test]
+fn every_cut_in_two_gives_the_same_translation() {
+    each_reply(|setup, stream| {
+        let expected = setup.run(&[stream]);
+        assert!(expected.0.len() > 100, "something was translated");
+        for at in 0..=stream.len() {
+            let (front, back) = stream.split_at(at);
+            assert!(setup.run(&[front, back]) == expected, "{setup:?} cut at {at}");
+        }
+    });
+}
+
+#[test]
+fn byte_by_byte_gives_the_same_translation() {
+    each_reply(|setup, stream| {
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        assert!(setup.run(&bytes) == setup.run(&[stream]), "{setup:?}");
+    });
 }
