@@ -85,7 +85,7 @@ pub(crate) struct Flags {
     workers: Option<usize>,
 
     /// What is logged: off, error, warn, info, debug, trace, or what RUST_LOG takes
-    /// [default: RUST_LOG, else info; `run`: warn].
+    /// [default: RUST_LOG, else info].
     #[arg(long, value_name = "LEVEL", env = "PATCHBAY_LOG_LEVEL")]
     log_level: Option<String>,
 }

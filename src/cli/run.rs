@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     let scratch = common::Scratch::new()?;
     let log = scratch.file("patchbay.log");
     let file = common::create_private(&log).map_err(|why| format!("cannot log: {why}"))?;
-    common::start_log(args.flags.log_level.as_deref(), "warn", Some(file));
+    common::start_log(args.flags.log_level.as_deref(), "info", Some(file));
 
     let mut overrides = args.flags.overrides();
     overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
