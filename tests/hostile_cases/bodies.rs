@@ -57,6 +57,9 @@ pub(crate) fn chunk_sizes(cases: &mut Vec<RequestCase>) {
     ];
     let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
     Row::new(cases, "chunk_size", BAD).each(&lines, sized);
+    // Read as "0", each of these would be a clean end.
+    Row::new(cases, "chunk_size_as_end", BAD)
+        .each(&[b"\r\n\r\n", b";a=b\r\n\r\n", b";\r\n\r\n"], post_chunked);
     Row::new(cases, "chunk_size_large", Want::Refuse(&[400, 413]))
         .add("u32_max", sized(b"ffffffff\r\n"))
         .add("2_gib", sized(b"80000000\r\n"));
@@ -77,6 +80,7 @@ pub(crate) fn chunk_lines(cases: &mut Vec<RequestCase>) {
         .add("size_none", whole(b"", b"\r\n", END))
         .add("data_lf", whole(b"\r\n", b"\n", END))
         .add("data_cr", whole(b"\r\n", b"\r", END))
+        .add("data_cr_x", whole(b"\r\n", b"\rX", END))
         .add("data_none", whole(b"\r\n", b"", END))
         .add("data_x", whole(b"\r\n", b"XX", END))
         .add("data_too_long", whole(b"\r\n", b"X\r\n", END))

@@ -306,6 +306,7 @@ fn bodies(rows: &mut Rows) {
         b"-5\r\n",
         b"0x5\r\ndata:\r\n0\r\n\r\n",
         b"\r\n",
+        b"\r\n\r\n",
         b";a=b\r\n\r\n",
         b"ffffffffffffffff\r\ndata: x",
         b"7fffffffffffffff\r\ndata: x",

@@ -2,8 +2,20 @@
 
 use super::BodyFraming;
 use super::fault::HeadFault;
-use super::fields::{Field, Fields, is_token, list};
+use super::fields::{Field, Fields, is_token, list, trim_ows};
 use super::host::Host;
+
+/// Fields that are read at most, whatever the limit says: their places are on the stack.
+pub(crate) const HEADERS_MAX: usize = 128;
+
+/// What `httparse` found wrong, in our words; `line` is for everything about the first line.
+const fn refusal(error: httparse::Error, line: HeadFault) -> HeadFault {
+    match error {
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => HeadFault::FieldLine,
+        httparse::Error::TooManyHeaders => HeadFault::TooManyFields(HEADERS_MAX),
+        _ => line,
+    }
+}
 
 /// A request method. Methods are case-sensitive (RFC 9110 section 9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +45,11 @@ impl<'b> Method<'b> {
         }
     }
 
-    fn decode(name: &'b [u8]) -> Result<Self, HeadFault> {
+    fn decode(name: &'b str) -> Result<Self, HeadFault> {
         const METHOD_BYTES_MAX: usize = 32;
-        if name.len() > METHOD_BYTES_MAX || !is_token(name) {
+        if name.len() > METHOD_BYTES_MAX {
             return Err(HeadFault::RequestLine);
         }
-        let name = std::str::from_utf8(name).map_err(|_| HeadFault::RequestLine)?;
         Ok(match name {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
@@ -62,6 +73,11 @@ pub enum Version {
 }
 
 impl Version {
+    /// From the minor version of a first line that [`Version::decode`] accepted.
+    const fn from_minor(minor: u8) -> Self {
+        if minor == 0 { Self::Http10 } else { Self::Http11 }
+    }
+
     fn decode(text: &[u8], other: HeadFault) -> Result<Self, HeadFault> {
         match text {
             b"HTTP/1.1" => Ok(Self::Http11),
@@ -88,7 +104,8 @@ pub(crate) struct RequestLine<'b> {
 }
 
 impl<'b> RequestLine<'b> {
-    /// Reads `METHOD SP target SP version` (RFC 9112 section 3), with single spaces only.
+    /// Reads `METHOD SP target SP version` (RFC 9112 section 3), with single spaces only, so that a
+    /// bad line is refused before the rest of the head came.
     pub(crate) fn decode(line: &'b [u8]) -> Result<Self, HeadFault> {
         let mut parts = line.split(|&byte| byte == b' ');
         let (Some(method), Some(target), Some(version), None) =
@@ -97,13 +114,21 @@ impl<'b> RequestLine<'b> {
             return Err(HeadFault::RequestLine);
         };
         let version = Version::decode(version, HeadFault::RequestLine)?;
+        if !is_token(method) {
+            return Err(HeadFault::RequestLine);
+        }
+        let method = std::str::from_utf8(method).map_err(|_| HeadFault::RequestLine)?;
+        let target = std::str::from_utf8(target).map_err(|_| HeadFault::Target)?;
+        Self::from_parts(method, target, version)
+    }
+
+    fn from_parts(method: &'b str, target: &'b str, version: Version) -> Result<Self, HeadFault> {
         let method = Method::decode(method)?;
         // A fragment never travels (RFC 9112 section 3.2); what follows it could hide a path.
-        if target.is_empty() || !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
-        {
+        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        if target.is_empty() || !target.bytes().all(legal) {
             return Err(HeadFault::Target);
         }
-        let target = std::str::from_utf8(target).map_err(|_| HeadFault::Target)?;
         if target == "*" {
             return match method {
                 Method::Options => {
@@ -138,19 +163,15 @@ fn absolute(target: &str) -> Option<(Host<'_>, &str)> {
     Some((Host::decode(authority)?, path))
 }
 
-/// Reads `HTTP/1.1 SP DDD [SP reason]` (RFC 9112 section 4), 100 to 599.
-pub(crate) fn status_line(line: &[u8]) -> Result<(Version, u16), HeadFault> {
+/// Checks `HTTP/1.1 SP DDD [SP reason]` (RFC 9112 section 4), 100 to 599.
+pub(crate) fn status_line(line: &[u8]) -> Result<(), HeadFault> {
     let fault = HeadFault::StatusLine;
     let (version, rest) = line.split_at_checked(8).ok_or(fault)?;
-    let version = Version::decode(version, fault).map_err(|_| fault)?;
-    let [b' ', a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', reason @ ..] = rest else {
+    Version::decode(version, fault).map_err(|_| fault)?;
+    let [b' ', b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', reason @ ..] = rest else {
         return Err(fault);
     };
-    if !matches!(reason.first(), None | Some(b' ')) {
-        return Err(fault);
-    }
-    let digit = |byte: &u8| u16::from(byte - b'0');
-    Ok((version, digit(a) * 100 + digit(b) * 10 + digit(c)))
+    if matches!(reason.first(), None | Some(b' ')) { Ok(()) } else { Err(fault) }
 }
 
 /// The fields that decide something here. Those of the first group may come once (RFC 9110
@@ -173,12 +194,17 @@ struct Known<'b> {
 }
 
 impl<'b> Known<'b> {
-    fn collect(fields: Fields<'b>) -> Result<Self, HeadFault> {
+    /// `parsed` decides; `fields`, which callers will walk, must show them the same.
+    fn collect(parsed: &[httparse::Header<'b>], mut fields: Fields<'b>) -> Result<Self, HeadFault> {
         let mut known = Self::default();
-        for field in fields {
+        for header in parsed {
+            let field = Field { name: header.name, value: trim_ows(header.value) };
+            if fields.next() != Some(field) {
+                return Err(HeadFault::FieldLine);
+            }
             known.field(field)?;
         }
-        Ok(known)
+        if fields.next().is_some() { Err(HeadFault::FieldLine) } else { Ok(known) }
     }
 
     fn field(&mut self, field: Field<'b>) -> Result<(), HeadFault> {
@@ -285,10 +311,18 @@ pub struct RequestHead<'b> {
 
 impl<'b> RequestHead<'b> {
     /// Reads lines that [`super::HeadSearch`] has checked.
-    pub(crate) fn decode(line: &'b [u8], fields: &'b [u8]) -> Result<Self, HeadFault> {
-        let line = RequestLine::decode(line)?;
+    pub(crate) fn decode(head: &'b [u8], fields: &'b [u8]) -> Result<Self, HeadFault> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        let whole = parsed.parse(head).map_err(|error| refusal(error, HeadFault::RequestLine))?;
+        let (Some(method), Some(target), Some(minor), true) =
+            (parsed.method, parsed.path, parsed.version, whole.is_complete())
+        else {
+            return Err(HeadFault::RequestLine);
+        };
+        let line = RequestLine::from_parts(method, target, Version::from_minor(minor))?;
         let fields = Fields::new(fields);
-        let known = Known::collect(fields.clone())?;
+        let known = Known::collect(parsed.headers, fields.clone())?;
         let framing = known.framing(line.version)?.unwrap_or(BodyFraming::None);
         let host = match known.host {
             Some(value) => Some(Host::decode(value).ok_or(HeadFault::BadValue("host"))?),
@@ -367,16 +401,23 @@ pub struct ReplyHead<'b> {
 impl<'b> ReplyHead<'b> {
     /// Reads lines that [`super::HeadSearch`] has checked.
     pub(crate) fn decode(
-        line: &'b [u8],
+        head: &'b [u8],
         fields: &'b [u8],
         to_head: bool,
     ) -> Result<Self, HeadFault> {
-        let (version, status) = status_line(line)?;
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let whole = parsed.parse(head).map_err(|error| refusal(error, HeadFault::StatusLine))?;
+        let (Some(status), Some(minor), true) = (parsed.code, parsed.version, whole.is_complete())
+        else {
+            return Err(HeadFault::StatusLine);
+        };
+        let version = Version::from_minor(minor);
         if status == 101 {
             return Err(HeadFault::Switching);
         }
         let fields = Fields::new(fields);
-        let known = Known::collect(fields.clone())?;
+        let known = Known::collect(parsed.headers, fields.clone())?;
         let said = known.framing(version)?;
         let bodiless = matches!(status, 100..=199 | 204);
         let framing = if to_head || bodiless || status == 304 {

@@ -2,8 +2,8 @@
 //! has: a peer that speaks TLS or HTTP/0.9 here is told at once, not at the head's deadline.
 
 use super::fault::HeadFault;
-use super::fields::{Field, VALUE};
-use super::head::{ReplyHead, RequestHead, RequestLine, status_line};
+use super::fields::VALUE;
+use super::head::{HEADERS_MAX, ReplyHead, RequestHead, RequestLine, status_line};
 
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct HeadLimits {
     pub head_bytes_max: usize,
     /// The request line, or the status line.
     pub request_line_bytes_max: usize,
-    /// Header fields.
+    /// Header fields; never more than 128.
     pub headers_max: usize,
 }
 
@@ -57,8 +57,8 @@ impl HeadSearch {
         limits: &HeadLimits,
     ) -> Result<Option<(RequestHead<'b>, usize)>, HeadFault> {
         let Some(end) = self.end(input, limits, Kind::Request)? else { return Ok(None) };
-        let (line, fields) = self.take(input, end);
-        Ok(Some((RequestHead::decode(line, fields)?, end)))
+        let (head, fields) = self.take(input, end);
+        Ok(Some((RequestHead::decode(head, fields)?, end)))
     }
 
     /// Looks for a reply head at the front of `input`, as [`HeadSearch::request`] does. `to_head`:
@@ -73,16 +73,16 @@ impl HeadSearch {
         to_head: bool,
     ) -> Result<Option<(ReplyHead<'b>, usize)>, HeadFault> {
         let Some(end) = self.end(input, limits, Kind::Reply)? else { return Ok(None) };
-        let (line, fields) = self.take(input, end);
-        Ok(Some((ReplyHead::decode(line, fields, to_head)?, end)))
+        let (head, fields) = self.take(input, end);
+        Ok(Some((ReplyHead::decode(head, fields, to_head)?, end)))
     }
 
-    /// The first line without its CRLF, and the field lines with theirs; forgets the head.
+    /// The head without empty lines before it, and its field lines alone; forgets the head.
     fn take<'b>(&mut self, input: &'b [u8], end: usize) -> (&'b [u8], &'b [u8]) {
-        let line = input.get(self.start..self.fields.saturating_sub(2)).unwrap_or_default();
+        let head = input.get(self.start..end).unwrap_or_default();
         let fields = input.get(self.fields..end.saturating_sub(2)).unwrap_or_default();
         *self = Self::default();
-        (line, fields)
+        (head, fields)
     }
 
     /// The offset after the empty line that ends the head. Every decision is made in the order of
@@ -157,7 +157,7 @@ impl HeadSearch {
             }
             match kind {
                 Kind::Request => RequestLine::decode(line).map(drop)?,
-                Kind::Reply => status_line(line).map(drop)?,
+                Kind::Reply => status_line(line)?,
             }
             self.fields = self.line;
             return Ok(false);
@@ -169,9 +169,7 @@ impl HeadSearch {
             return Err(HeadFault::Folded);
         }
         self.count += 1;
-        if self.count > limits.headers_max {
-            return Err(HeadFault::TooManyFields(limits.headers_max));
-        }
-        Field::decode(line).map(|_| false).ok_or(HeadFault::FieldLine)
+        let max = limits.headers_max.min(HEADERS_MAX);
+        if self.count > max { Err(HeadFault::TooManyFields(max)) } else { Ok(false) }
     }
 }

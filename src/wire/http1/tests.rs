@@ -128,3 +128,68 @@ fn written_chunks_are_read_back() {
     }
     assert_eq!((at, content.len()), (out.len(), 301));
 }
+
+fn refused(input: &[u8]) -> Option<HeadFault> {
+    HeadSearch::default().request(input, &LIMITS).err()
+}
+
+fn reply_refused(input: &[u8]) -> Option<HeadFault> {
+    HeadSearch::default().reply(input, &LIMITS, false).err()
+}
+
+#[test]
+fn hopeless_heads_are_refused_before_they_end() {
+    let bytes: [(&[u8], u8); 4] =
+        [(b"\x16\x03\x01", 0x16), (b"\x80\x2e", 0x80), (b"GET /\xff", 0xff), (b"G\tT", 9)];
+    for (input, byte) in bytes {
+        assert_eq!(refused(input), Some(HeadFault::ForbiddenByte(byte)));
+    }
+    assert_eq!(refused(b"GET /\r\n"), Some(HeadFault::RequestLine));
+    assert_eq!(refused(b"PRI * HTTP/2.0\r\n"), Some(HeadFault::Version));
+    assert_eq!(refused(b"GET / HTTP/1.1\r\nA: b\r\n c"), None);
+    assert_eq!(refused(b"GET / HTTP/1.1\r\nA: b\r\n c\r\n"), Some(HeadFault::Folded));
+    assert_eq!(refused(b"GET / HTTP/1.1\r\nA: b\rc"), Some(HeadFault::BareCr));
+    assert_eq!(refused(b"GET / HTTP/1.1\r\nA: b\n"), Some(HeadFault::BareLf));
+    assert_eq!(refused(&[b'A'; 8193]), None);
+    assert_eq!(refused(&[b'A'; 8194]), Some(HeadFault::RequestLineTooLong(8192)));
+    assert_eq!(reply_refused(b"hello"), Some(HeadFault::StatusLine));
+    assert_eq!(reply_refused(b"HTTP/1.1 200OK\r\n"), Some(HeadFault::StatusLine));
+    assert_eq!(reply_refused(b"HTTP/2"), Some(HeadFault::StatusLine));
+}
+
+#[test]
+fn limits_are_exact() {
+    let with = |count: usize| {
+        let fields = "A: b\r\n".repeat(count - 1);
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
+    };
+    assert_eq!(refused(&with(100)), None);
+    assert_eq!(refused(&with(101)), Some(HeadFault::TooManyFields(100)));
+    let wide = HeadLimits { headers_max: 1000, ..LIMITS };
+    assert!(HeadSearch::default().request(&with(HEADERS), &wide).is_ok());
+    let fault = HeadSearch::default().request(&with(HEADERS + 1), &wide).unwrap_err();
+    assert_eq!(fault, HeadFault::TooManyFields(HEADERS));
+    let exact = with(3);
+    let limits = |head_bytes_max| HeadLimits { head_bytes_max, ..LIMITS };
+    assert!(HeadSearch::default().request(&exact, &limits(exact.len())).unwrap().is_some());
+    let fault = HeadSearch::default().request(&exact, &limits(exact.len() - 1)).unwrap_err();
+    assert_eq!(fault, HeadFault::HeadTooLong(exact.len() - 1));
+}
+
+const HEADERS: usize = head::HEADERS_MAX;
+
+#[test]
+fn replies_that_end_their_connection() {
+    let read = |input: &'static [u8]| {
+        let (head, _) = HeadSearch::default().reply(input, &LIMITS, false).unwrap().unwrap();
+        (head.framing, head.keep_alive)
+    };
+    assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\n"), (BodyFraming::UntilClose, false));
+    assert_eq!(read(b"HTTP/1.1 204 x\r\n\r\n"), (BodyFraming::None, true));
+    let unclear = b"HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\n";
+    assert_eq!(read(unclear), (BodyFraming::None, false));
+    let not_modified = b"HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n";
+    assert_eq!(read(not_modified), (BodyFraming::None, true));
+    let switching = b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\n\r\n";
+    assert_eq!(reply_refused(switching), Some(HeadFault::Switching));
+}
