@@ -11,6 +11,8 @@ pub mod pool;
 mod reply;
 pub mod route;
 mod serve;
+#[cfg(test)]
+mod smoke;
 pub mod timer;
 pub mod transport;
 mod upstream;

@@ -295,8 +295,13 @@ impl Upstream {
                     }
                     Ok((BodyStep::End, used)) => {
                         self.input.consume(used);
+                        if self.payload.len() > before {
+                            break;
+                        }
                         return Read::End;
                     }
+                    // What came before the fault counts, and the fault comes again.
+                    Err(_) if self.payload.len() > before => break,
                     Err(why) => {
                         return Read::Broken(bad_reply(&shared.config, self.provider, &why));
                     }

@@ -194,7 +194,8 @@ impl<N: Net> Worker<N> {
         {
             return Some(now.instant);
         }
-        [self.timers.next(), self.accept_at, self.drain_until].into_iter().flatten().min()
+        let drain = self.drain_until.filter(|_| !self.conns.is_empty());
+        [self.timers.next(), self.accept_at, drain].into_iter().flatten().min()
     }
 
     /// Answers of the resolver arrived: exchanges that wait for a name go on in the next turn.
