@@ -469,3 +469,29 @@ fn what_codex_asks_besides_answers() {
         assert!(got.json()["error"]["message"].is_string(), "{path}");
     }
 }
+
+#[test]
+fn a_parameter_that_the_upstream_refuses_is_left_out_and_named() {
+    let upstream = Upstream::start(|request, wire| {
+        let body = request.json();
+        for name in ["stream_options", "max_tokens", "temperature"] {
+            if body.get(name).is_some() {
+                let error = json!({"error": {"message": format!("Unknown parameter: '{name}'.")}});
+                reply(wire, "400 Bad Request", "application/json", &error.to_string());
+                return Then::Keep;
+            }
+        }
+        assert_eq!(body["max_completion_tokens"], 99);
+        reply_stream(wire, &chat_text("fine"));
+        Then::Keep
+    });
+    let patchbay = Patchbay::for_upstream(&upstream.chat_url(), &[]);
+    let request = json!({"model": "m", "input": "hi", "stream": true, "temperature": 0.5,
+        "max_output_tokens": 99});
+    let got = patchbay.post("/v1/responses", &request.to_string());
+    assert_eq!(got.status, 200, "{}", got.text());
+    let dropped = got.header("x-patchbay-dropped").unwrap();
+    assert!(dropped.contains("temperature") && !dropped.contains("max_tokens"), "{dropped}");
+    let connections: Vec<usize> = (0..4).map(|_| upstream.next().connection).collect();
+    assert_eq!(connections, [0; 4], "a refusal leaves the connection usable");
+}

@@ -37,6 +37,8 @@ pub(crate) enum Stage {
     Answer,
     /// An error reply comes.
     Refusal,
+    /// The request goes out anew, without a parameter that the upstream refused.
+    Repeat,
     /// The client was told everything.
     Over,
 }
@@ -246,6 +248,12 @@ impl<N: Net> Worker<N> {
             (Stage::Refusal, Some((Phase::Refusal, held))) => {
                 self.collect(client, exchange, &mut held.upstream, now)
             }
+            (Stage::Repeat, _) => {
+                self.part(exchange, held, now);
+                exchange.stage = Stage::Seek;
+                exchange.heard = now.instant;
+                Step::Again
+            }
             (Stage::Over, _) => {
                 self.settle(client, exchange, held, now);
                 Step::Settled
@@ -319,7 +327,9 @@ impl<N: Net> Worker<N> {
         match at.upstream.ask(&mut self.shared, &mut order.outgoing, now.instant) {
             Ok(Asked::Blocked) => return Step::Wait,
             Ok(Asked::Head(head)) => {
-                order.outgoing = Outgoing::default();
+                if head.status < 300 {
+                    order.outgoing = Outgoing::default();
+                }
                 let provider = order.provider;
                 exchange.heard = now.instant;
                 exchange.first = Some(now.instant);
@@ -397,10 +407,14 @@ impl<N: Net> Worker<N> {
     /// Tells the client of an error reply in its own words.
     fn judge(&mut self, client: &mut Client, exchange: &mut Exchange, body: &[u8], now: Now) {
         let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
-        let Some(dialect) = self.shared.config.providers.get(provider).map(|p| p.dialect) else {
+        let config = std::sync::Arc::clone(&self.shared.config);
+        let Some(provider) = config.providers.get(provider) else { return };
+        let failure = provider.dialect.decode_fault(exchange.head.status, body);
+        let intake = &exchange.intake;
+        if exchange.order.as_mut().is_some_and(|order| order.soften(provider, intake, &failure)) {
+            exchange.stage = Stage::Repeat;
             return;
-        };
-        let failure = dialect.decode_fault(exchange.head.status, body);
+        }
         self.refuse(client, exchange, &failure, now);
     }
 
@@ -598,8 +612,14 @@ impl<N: Net> Worker<N> {
         failure: &Failure,
         now: Now,
     ) {
-        let mut answer =
-            Answer::failure(Some(exchange.intake.dialect), failure, exchange.intake.codex);
+        let intake = &exchange.intake;
+        let mut failure = failure.clone();
+        if let Some(order) = &exchange.order
+            && let Some(provider) = self.shared.config.providers.get(order.provider)
+        {
+            intake.redact(&provider.credential, &mut failure);
+        }
+        let mut answer = Answer::failure(Some(intake.dialect), &failure, intake.codex);
         answer.pass(&exchange.head, exchange.same());
         let id = exchange.request_id();
         let answer = answer.with("x-request-id", &id);
@@ -612,6 +632,16 @@ impl<N: Net> Worker<N> {
         client.answer(&mut self.shared, &answer, false, exchange.keep_alive);
     }
 
+    /// Gives the upstream connection back, or closes it when it is of no more use.
+    fn part(&mut self, exchange: &mut Exchange, held: &mut Option<Held>, now: Now) {
+        let broken = std::mem::take(&mut exchange.broken);
+        match held.take() {
+            Some(held) if broken => self.close_held(held),
+            Some(held) => self.release(held, now),
+            None => {}
+        }
+    }
+
     /// Gives the upstream connection back and notes what happened.
     fn settle(
         &mut self,
@@ -621,13 +651,7 @@ impl<N: Net> Worker<N> {
         now: Now,
     ) {
         let _ = client;
-        if let Some(held) = held.take() {
-            if exchange.broken {
-                self.close_held(held);
-            } else {
-                self.release(held, now);
-            }
-        }
+        self.part(exchange, held, now);
         let staged = std::mem::take(&mut exchange.staged);
         self.shared.buffers.give_back(staged);
         exchange.log(&self.shared, now.instant, exchange.label.unwrap_or("ok"));

@@ -2,7 +2,8 @@
 
 use crate::config::{Config, Credential, Provider};
 use crate::dialect::ids::Ids;
-use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex};
+use crate::dialect::request::Request;
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
@@ -13,6 +14,8 @@ use std::borrow::Cow;
 
 /// Bodies up to this size travel in one piece with their head: one write, one TLS record.
 const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
+/// How often a request is made anew for an upstream that refuses its parameters.
+const SOFTENED_MAX: u32 = 3;
 /// A forwarded field's value, at most.
 const FORWARDED_BYTES_MAX: usize = 8 << 10;
 
@@ -84,6 +87,21 @@ impl Intake {
         })
     }
 
+    /// Takes the secrets that the upstream was shown out of its words.
+    pub(crate) fn redact(&self, credential: &Credential, failure: &mut Failure) {
+        let own = match credential {
+            Credential::Key(key) => Some(key.as_str()),
+            Credential::Client => self.authorization.as_deref(),
+            Credential::None => None,
+        };
+        let own = own.map(|own| own.rsplit(' ').next().unwrap_or(own));
+        if let Some(secret) = own.filter(|secret| !secret.is_empty())
+            && failure.message.contains(secret)
+        {
+            failure.message = failure.message.replace(secret, "[redacted]");
+        }
+    }
+
     /// Whether the client says that it is the Codex CLI.
     pub(crate) fn is_codex(head: &RequestHead<'_>) -> bool {
         let said = |name| head.text(name).unwrap_or_default();
@@ -107,6 +125,8 @@ pub(crate) struct Order {
     model_back: Option<String>,
     decoder: Option<Box<dyn Decode>>,
     encoder: Option<Box<dyn Encode>>,
+    /// Parameters that were left out because the upstream refused them.
+    softened: u32,
 }
 
 impl std::fmt::Debug for Order {
@@ -135,17 +155,28 @@ impl Order {
         };
         let text = std::str::from_utf8(&content)
             .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
-        let request = intake.dialect.decode_request(text)?;
-        let model = request.model.decode().into_owned();
+        let peek = Peek::read(text).map_err(|bad| {
+            Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
+        })?;
+        let model = peek.model.ok_or_else(no_model_named)?.decode().into_owned();
         let (index, upstream_model) =
             route::provider(config, &model).ok_or_else(|| no_model(&model))?;
         let provider = config.providers.get(index).ok_or_else(|| no_model(&model))?;
         let renamed = upstream_model != model;
         let same = provider.dialect.name() == intake.dialect.name();
+        let request = match intake.dialect.decode_request(text) {
+            // What is passed on unread may hold what could not be translated.
+            Err(_) if same => Request { stream: peek.stream, ..Request::default() },
+            decoded => decoded?,
+        };
 
         let mut body = Vec::new();
         let sent = if same {
-            relay_body(text, renamed.then_some(upstream_model), &mut body)?;
+            if renamed {
+                peek.relay(text, upstream_model, &mut body);
+            } else {
+                body.extend_from_slice(text.as_bytes());
+            }
             Sent { provider: provider.name.clone(), ..Sent::default() }
         } else {
             let target = Target {
@@ -176,7 +207,40 @@ impl Order {
             same,
             decoder: Some(decoder),
             encoder: Some(encoder),
+            softened: 0,
         })
+    }
+
+    /// Makes the request anew when the upstream refused it because of a parameter that only tunes
+    /// the answer. False when it did not, or was asked often enough. A relayed request stays as
+    /// its client wrote it.
+    pub(crate) fn soften(
+        &mut self,
+        provider: &Provider,
+        intake: &Intake,
+        failure: &Failure,
+    ) -> bool {
+        let Ok(body) = std::str::from_utf8(self.outgoing.content()) else { return false };
+        if self.same || self.softened >= SOFTENED_MAX {
+            return false;
+        }
+        let optional = provider.dialect.optional_parameters();
+        let Some(refused) = soften::refused(failure, body, optional) else { return false };
+        let mut softer = Vec::with_capacity(body.len());
+        if !soften::apply(body, refused, &mut softer) {
+            return false;
+        }
+        let Ok(outgoing) = outgoing(provider, intake, false, self.stream, softer) else {
+            return false;
+        };
+        log::info!("provider {} refuses {}: asking without it", provider.name, refused.name);
+        self.outgoing = outgoing;
+        self.softened += 1;
+        if refused.other_name.is_none() {
+            let known = if self.dropped.is_empty() { "" } else { ", " };
+            self.dropped = format!("{}{known}{}", self.dropped, refused.name);
+        }
+        true
     }
 
     /// What turns a reply of this form into the client's; once.
@@ -189,20 +253,6 @@ impl Order {
             Transcoder::new(decoder, encoder, form, wanted, frame_bytes_max)
         })
     }
-}
-
-/// The body as it came, but for the model's name.
-fn relay_body(text: &str, model: Option<&str>, body: &mut Vec<u8>) -> Result<(), Failure> {
-    match model {
-        None => body.extend_from_slice(text.as_bytes()),
-        Some(model) => {
-            let peek = Peek::read(text).map_err(|bad| {
-                Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
-            })?;
-            peek.relay(text, model, body);
-        }
-    }
-    Ok(())
 }
 
 fn outgoing(
@@ -257,6 +307,7 @@ fn outgoing(
             )
         },
     )?;
+    outgoing.head_bytes = outgoing.head.len();
     if body.len() <= SMALL_BODY_BYTES_MAX {
         outgoing.head.extend_from_slice(&body);
     } else {
@@ -302,6 +353,12 @@ fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
         seen.push(name);
     }
     header
+}
+
+fn no_model_named() -> Failure {
+    Failure::bad_request("the request names no model")
+        .with_code("missing_required_parameter")
+        .with_param("model")
 }
 
 fn no_model(model: &str) -> Failure {

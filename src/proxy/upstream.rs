@@ -95,9 +95,20 @@ pub(crate) struct Outgoing {
     pub(crate) body: Vec<u8>,
     /// Bytes of both that were sent.
     pub(crate) sent: usize,
+    /// Where the body begins in `head`, when it is small.
+    pub(crate) head_bytes: usize,
 }
 
 impl Outgoing {
+    /// The body.
+    pub(crate) fn content(&self) -> &[u8] {
+        if self.body.is_empty() {
+            self.head.get(self.head_bytes..).unwrap_or_default()
+        } else {
+            &self.body
+        }
+    }
+
     fn rest(&self) -> &[u8] {
         match self.sent.checked_sub(self.head.len()) {
             None => self.head.get(self.sent..).unwrap_or_default(),

@@ -231,4 +231,3 @@ fn a_short_read_is_followed_by_an_edge() {
     assert!(count < 10);
     assert_eq!(edges(&mut net), [(true, false, false)]);
 }
-

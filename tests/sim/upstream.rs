@@ -202,7 +202,9 @@ impl Server {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         let right = request.line == path
             && request.field("authorization") == Some("Bearer sim-key")
-            && request.field("host").is_some_and(|host| host == "chat.sim:80" || host == "chat.sim" || host == "resp.sim:81")
+            && request.field("host").is_some_and(|host| {
+                host == "chat.sim:80" || host == "chat.sim" || host == "resp.sim:81"
+            })
             && body["model"] == "up-model"
             && markers.windows(2).all(|pair| pair[0] == pair[1]);
         let Some(marker) = markers.first().filter(|_| right) else {
