@@ -28,7 +28,6 @@ const OPTIONAL: &[Optional] = &[
     Optional::new("top_p"),
     Optional::new("presence_penalty"),
     Optional::new("frequency_penalty"),
-    /// What servers are known to refuse, and an answer can do without.
     Optional::new("reasoning_effort"),
     Optional::new("reasoning"),
     Optional::new("thinking"),
@@ -42,10 +41,6 @@ const OPTIONAL: &[Optional] = &[
     Optional::new("safety_identifier"),
     Optional::new("user"),
     Optional::new("seed"),
-    Optional::new("temperature"),
-    Optional::new("top_p"),
-    Optional::new("presence_penalty"),
-    Optional::new("frequency_penalty"),
     Optional::new("logprobs"),
     Optional::new("top_logprobs"),
 ];
@@ -86,10 +81,6 @@ impl Dialect for Chat {
 
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {
         faults::from_body(status, body)
-    }
-
-    fn optional_parameters(&self) -> &'static [Optional] {
-        OPTIONAL
     }
 
     fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>) {
