@@ -342,6 +342,10 @@ class Server(http.server.ThreadingHTTPServer):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.resets.add(connection.fileno())
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # clients may go as they please
+            super().handle_error(request, client_address)
+
     def shutdown_request(self, request):
         if request.fileno() in self.resets:
             self.resets.discard(request.fileno())
