@@ -96,11 +96,39 @@ fn a_flag_beats_its_variable() {
 }
 
 #[test]
+fn the_demo_shows_one_exchange_and_leaves_when_told() {
+    let output = output(&["demo", "--once"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in ["scripted model", "response.output_text.delta", "\"hello", "response.completed"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn the_demo_stays_up_and_says_how_to_use_it() {
+    for signal in ["INT", "HUP"] {
+        let mut child = patchbay().arg("demo").stdout(Stdio::piped()).spawn().unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut lines = std::io::BufRead::lines(lines).map(Result::unwrap);
+        let said = lines.by_ref().take_while(|line| !line.contains("codex exec"));
+        let said: Vec<String> = said.collect();
+        let curl = said.iter().find_map(|line| line.strip_prefix("curl -N http://"));
+        let address = curl.and_then(|line| line.split('/').next()).unwrap();
+        let mut client = Client::connect(address.parse().unwrap());
+        client.send_get("/healthz");
+        assert_eq!(client.reply().status, 200);
+        send_signal(signal, &child);
+        assert_eq!(exit_code(&mut child), Some(0));
+    }
+}
+
+#[test]
 fn help_goes_to_stdout_and_lists_only_what_works() {
     let output = output(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
-    for word in ["serve", "run", "Exit codes"] {
+    for word in ["serve", "run", "demo", "Exit codes"] {
         assert!(text.contains(word), "{text}");
     }
     for word in ["translate", "bench", "mock"] {

@@ -5,7 +5,6 @@ pub(super) use super::log::start as start_log;
 use patchbay::config::{self, Config, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::{Ending, Proxy, watch_signals};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -45,11 +44,10 @@ fn read(path: &Path, what: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
 }
 
-/// Lets SIGINT and SIGTERM drain the proxy instead of killing it. To be called before anybody is
-/// told that it runs.
-pub(super) fn watch(proxy: &Proxy) -> Result<(), String> {
-    watch_signals(&[SIGINT, SIGTERM], proxy.mailbox())
-        .map_err(|why| format!("cannot catch signals: {why}"))
+/// Lets these signals reach the proxy's mailbox instead of killing the process. To be called before
+/// anybody is told that it runs.
+pub(super) fn watch(proxy: &Proxy, signals: &[i32]) -> Result<(), String> {
+    watch_signals(signals, proxy.mailbox()).map_err(|why| format!("cannot catch signals: {why}"))
 }
 
 /// Keeps a proxy running until a signal, and says how it ended.

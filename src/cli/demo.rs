@@ -4,6 +4,8 @@ use super::{common, scripted};
 use patchbay::config::{self, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::Proxy;
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
         format!("the scripted model cannot use port {}: {why}", args.upstream_port)
     })?;
     let proxy = start(args.port, model)?;
-    common::watch(&proxy)?;
+    common::watch(&proxy, &[SIGINT, SIGTERM, SIGHUP])?;
     let address = *proxy.addresses().first().ok_or("the proxy listens nowhere")?;
     let failed = |why: io::Error| format!("the demo's own request failed: {why}");
     let mut out = io::stdout().lock();
@@ -111,12 +113,15 @@ fn exchange(address: SocketAddr, out: &mut impl Write) -> io::Result<()> {
     Err(io::Error::other(format!("the stream has no response.completed ({status})")))
 }
 
-/// Prints one event on one line, cut to the width of a screen.
+/// Prints one event on one line: its type, and what it says.
 fn show(data: &str, out: &mut impl Write) -> io::Result<()> {
-    const WIDTH: usize = 150;
-    let shown: String = data.chars().take(WIDTH).collect();
-    let more = if shown.len() < data.len() { " ..." } else { "" };
-    writeln!(out, "  {shown}{more}")?;
+    let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+    let kind = event["type"].as_str().unwrap_or(data);
+    let says = ["delta", "text", "arguments"].into_iter().find_map(|key| event[key].as_str());
+    match says {
+        Some(text) => writeln!(out, "  {kind:40} {}", Value::from(text))?,
+        None => writeln!(out, "  {kind}")?,
+    }
     out.flush()
 }
 

@@ -3,7 +3,7 @@
 use super::common::code;
 use super::{Flags, codex, common};
 use patchbay::config::Config;
-use patchbay::reactor::{Notice, Proxy, watch_signals};
+use patchbay::reactor::{Notice, Proxy};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use std::ffi::OsString;
 use std::fs;
@@ -49,8 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     overrides.workers = overrides.workers.or(Some(1));
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
     let proxy = Proxy::start(&config, &tls)?;
-    watch_signals(&[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP], proxy.mailbox())
-        .map_err(|why| format!("cannot catch signals: {why}"))?;
+    common::watch(&proxy, &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
     let address = proxy.addresses().first().copied().ok_or("the proxy has no address")?;
     let base_url = format!("http://{address}/v1");
     if args.verbose {

@@ -3,6 +3,7 @@
 use super::{Flags, common};
 use patchbay::config::{Config, address};
 use patchbay::reactor::Proxy;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
 
     let proxy = Proxy::start(&config, &tls)?;
-    common::watch(&proxy)?;
+    common::watch(&proxy, &[SIGINT, SIGTERM])?;
     for address in proxy.addresses() {
         common::say(&format!("patchbay listens on http://{address}"));
         if let Some(warning) = exposed(*address, &config) {
