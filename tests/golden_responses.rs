@@ -1,5 +1,7 @@
 //! What the Responses dialect puts on the wire, byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use patchbay::dialect::event::{Call, CallKind, Event, Part, Stop, Usage};
 use patchbay::dialect::fold::Answer;
 use patchbay::dialect::ids::Ids;

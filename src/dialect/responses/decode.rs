@@ -3,6 +3,7 @@
 //! Items are addressed by `output_index` alone: some upstreams change the ids between events. What
 //! a closing event says more than the deltas did is passed on as one last delta.
 
+use super::kinds::{Showing, Step, family};
 use super::reply::{self, Fields, ItemFields, ResponseFields, Tracker};
 use super::{NAME, fault};
 use crate::dialect::event::{Call, CallKind, Event, Part, Sink, Stop};
@@ -10,7 +11,7 @@ use crate::dialect::lanes::Lanes;
 use crate::dialect::tools::ToolTable;
 use crate::dialect::{Decode, Sent};
 use crate::fault::{Failure, Fault, Kind};
-use crate::wire::json::{self, Bad, Escaped, Raw, Why};
+use crate::wire::json::{self, Bad, Escaped, Raw, Surrogates, Why};
 use crate::wire::sse::Frame;
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ use std::collections::BTreeMap;
 pub(super) struct Decoder {
     tools: ToolTable,
     lanes: Lanes,
+    /// Room for a text that has to be mended.
+    scratch: String,
     /// The items, by output index.
     slots: BTreeMap<u64, Slot>,
     /// Message items that showed something.
@@ -41,6 +44,8 @@ struct Slot {
     content: u64,
     /// What was passed on of that index.
     sent: Tracker,
+    /// Half a surrogate pair at the end of a delta waits here for its other half.
+    surrogates: Surrogates,
     annotations: usize,
     /// The message's ordinal.
     message: Option<u32>,
@@ -50,23 +55,12 @@ struct Slot {
     whole: bool,
 }
 
-/// What of an item is passed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Showing {
-    #[default]
-    Nothing,
-    Text,
-    Refusal,
-    Summary,
-    Raw,
-    Call,
-}
-
 impl Decoder {
     pub(super) fn new(sent: Sent) -> Self {
         Self {
             tools: sent.tools,
             lanes: Lanes::default(),
+            scratch: String::new(),
             slots: BTreeMap::new(),
             messages: 0,
             last: 0,
@@ -101,7 +95,12 @@ impl Decoder {
         data: &[u8],
         sink: &mut Sink<'_>,
     ) -> Result<(), Bad> {
-        let Some(kind) = fields.kind else { return Ok(()) };
+        let kind = match (fields.kind, fields.error) {
+            (Some(kind), _) => kind,
+            // Gateways put a bare error object into a stream.
+            (None, Some(_)) => Escaped::trusted("error"),
+            (None, None) => return Ok(()),
+        };
         match kind.raw() {
             "response.created" | "response.in_progress" | "response.queued" => {
                 if let Some(response) = fields.response {
@@ -184,20 +183,31 @@ impl Decoder {
             return;
         }
         if showing == Showing::Call {
-            match slot.part {
-                Some(part) => {
-                    slot.sent.add(text);
-                    self.lanes.delta(part, text, None, sink);
-                }
-                None => slot.early.push_str(text.raw()),
+            if slot.part.is_none() {
+                return slot.early.push_str(text.raw());
             }
+        } else if self.show(index, showing, content, sink).is_none() {
             return;
         }
-        let Some(part) = self.show(index, showing, content, sink) else { return };
-        if let Some(slot) = self.slots.get_mut(&index) {
+        if let Some(slot) = self.slots.get_mut(&index)
+            && let Some(part) = slot.part
+        {
             slot.sent.add(text);
+            let text = slot.surrogates.pass(text, &mut self.scratch);
+            self.lanes.delta(part, text, logprobs, sink);
         }
-        self.lanes.delta(part, text, logprobs, sink);
+    }
+
+    /// Closes the open part of an item.
+    fn close_part(&mut self, index: u64, sink: &mut Sink<'_>) {
+        if let Some(slot) = self.slots.get_mut(&index)
+            && let Some(part) = slot.part.take()
+        {
+            if let Some(rest) = slot.surrogates.finish() {
+                self.lanes.delta(part, rest, None, sink);
+            }
+            self.lanes.close(part, sink);
+        }
     }
 
     /// The open part for text of this kind and index; `None` when the text is to be passed over:
@@ -227,10 +237,9 @@ impl Decoder {
             self.lanes.delta(part, Escaped::trusted("\\n\\n"), None, sink);
             return Some(part);
         }
-        if let Some(part) = slot.part.take() {
-            self.lanes.close(part, sink);
-        }
-        let message = match (reasoning, slot.message) {
+        let message = slot.message;
+        self.close_part(index, sink);
+        let message = match (reasoning, message) {
             (true, _) => 0,
             (false, Some(message)) => message,
             (false, None) => {
@@ -245,8 +254,9 @@ impl Decoder {
             _ => Part::Text { message },
         };
         let part = self.lanes.open(kind, sink);
-        *slot = Slot { part: Some(part), kind: showing, content, ..Slot::default() };
-        slot.message = (!reasoning).then_some(message);
+        let message = (!reasoning).then_some(message);
+        let slot = Slot { part: Some(part), kind: showing, content, message, ..Slot::default() };
+        self.slots.insert(index, slot);
         Some(part)
     }
 
@@ -290,6 +300,10 @@ impl Decoder {
         let Some(id) = item.call_id.or(item.id).filter(|id| !id.is_empty()) else { return };
         let namespace = item.namespace.unwrap_or_default();
         let entry = self.tools.by_upstream(name).filter(|_| namespace.is_empty());
+        if custom && entry.is_none() && !self.tools.entries().is_empty() {
+            // Some upstreams report their own tools' work as calls of custom tools.
+            return;
+        }
         let tool = entry.map(|entry| (entry.kind, entry.tool()));
         let call = Call {
             kind: match tool {
@@ -321,13 +335,14 @@ impl Decoder {
             "function_call" | "custom_tool_call" => {
                 self.open_call(index, &item, sink);
                 self.rest(index, Showing::Call, 0, item.text.unwrap_or_default(), sink);
-                cut = item.status.is_some_and(|status| status.is("incomplete"));
+                let known = self.slots.get(&index).is_some_and(|slot| slot.kind == Showing::Call);
+                cut = known && item.status.is_some_and(|status| status.is("incomplete"));
+                if !known {
+                    self.opaque(raw, sink);
+                }
             }
             "tool_search_call" if item.is_client_run() => self.search(&item, sink),
-            _ => {
-                let part = self.lanes.open(Part::Opaque { dialect: NAME, item: raw }, sink);
-                self.lanes.close(part, sink);
-            }
+            _ => self.opaque(raw, sink),
         }
         if cut {
             // A call that was cut stays open: half a call must not be run.
@@ -341,10 +356,8 @@ impl Decoder {
         if let Some(slot) = self.slots.get_mut(&index) {
             slot.whole = true;
             slot.early = String::new();
-            if let Some(part) = slot.part.take() {
-                self.lanes.close(part, sink);
-            }
         }
+        self.close_part(index, sink);
     }
 
     fn message(
@@ -396,6 +409,12 @@ impl Decoder {
             self.lanes.seal(part, opaque, sink);
         }
         Ok(())
+    }
+
+    fn opaque(&mut self, raw: Raw<'_>, sink: &mut Sink<'_>) {
+        let item = raw.paired(&mut self.scratch);
+        let part = self.lanes.open(Part::Opaque { dialect: NAME, item }, sink);
+        self.lanes.close(part, sink);
     }
 
     fn search(&mut self, item: &ItemFields<'_>, sink: &mut Sink<'_>) {
@@ -491,41 +510,8 @@ fn annotate(slot: &Slot, lanes: &mut Lanes, object: Raw<'_>, sink: &mut Sink<'_>
     if let (Some(part), Showing::Text) = (slot.part, slot.kind)
         && reply::is_citation(object)
     {
-        lanes.annotate(part, object, sink);
+        lanes.annotate(part, object.paired(&mut String::new()), sink);
     }
-}
-
-/// Which half of an item's life an event tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Added,
-    Delta,
-    Annotation,
-    Done,
-    ItemDone,
-}
-
-fn family(kind: &str) -> Option<(Showing, Step)> {
-    Some(match kind {
-        "response.output_text.delta" => (Showing::Text, Step::Delta),
-        "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
-            (Showing::Call, Step::Delta)
-        }
-        "response.reasoning_summary_text.delta" => (Showing::Summary, Step::Delta),
-        "response.reasoning_text.delta" | "response.reasoning.delta" => (Showing::Raw, Step::Delta),
-        "response.refusal.delta" => (Showing::Refusal, Step::Delta),
-        "response.output_item.added" => (Showing::Nothing, Step::Added),
-        "response.output_item.done" => (Showing::Nothing, Step::ItemDone),
-        "response.output_text.annotation.added" => (Showing::Text, Step::Annotation),
-        "response.output_text.done" => (Showing::Text, Step::Done),
-        "response.refusal.done" => (Showing::Refusal, Step::Done),
-        "response.function_call_arguments.done" | "response.custom_tool_call_input.done" => {
-            (Showing::Call, Step::Done)
-        }
-        "response.reasoning_summary_text.done" => (Showing::Summary, Step::Done),
-        "response.reasoning_text.done" | "response.reasoning.done" => (Showing::Raw, Step::Done),
-        _ => return None,
-    })
 }
 
 impl Decode for Decoder {
@@ -536,7 +522,8 @@ impl Decode for Decoder {
         let text = utf8(frame.data)?;
         let mut fields = Fields::read(text)?;
         if fields.kind.is_none() {
-            fields.kind = std::str::from_utf8(frame.name).ok().and_then(Escaped::verbatim);
+            let name = std::str::from_utf8(frame.name).unwrap_or_default();
+            fields.kind = Escaped::verbatim(name).filter(|name| !name.is_empty());
         }
         self.dispatch(&fields, frame.data, sink)
     }

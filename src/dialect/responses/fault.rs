@@ -22,6 +22,10 @@ const CODEX_FINAL: &[&str] = &[
 /// repeated with success gets one that it does know.
 pub(super) fn told(failure: &Failure, codex: bool) -> (&str, Cow<'_, str>) {
     let code = match failure.fault.kind {
+        // The API's types know one code for whatever is the server's fault.
+        _ if !codex && failure.code.is_none() && failure.error_type() == "server_error" => {
+            "server_error"
+        }
         _ if !codex => failure.code(),
         Kind::RateLimited => "rate_limit_exceeded",
         Kind::ContextLength => "context_length_exceeded",
@@ -79,6 +83,8 @@ mod tests {
             assert_eq!((told_code, &*told_message), (*code, *message), "{failure:?}");
         }
         assert_eq!(told(&later(Kind::Unauthorized), false).0, "invalid_api_key");
+        assert_eq!(told(&later(Kind::Truncated), false).0, "server_error");
+        assert_eq!(told(&later(Kind::Server).with_code("own"), false).0, "own");
         limited.message = "Wait: try again in 3s".to_owned();
         assert_eq!(told(&limited, true).1, "Wait: try again in 3s");
     }

@@ -1,7 +1,8 @@
 //! The items of `input` as conversation items.
 
 use super::compact;
-use super::request_in::{Place, Reader, Seen, plain_namespace};
+use super::request_in::{Place, Reader, Seen};
+use super::tools_in::plain_namespace;
 use crate::dialect::event::CallKind;
 use crate::dialect::request::{Content, Item, Role, ToolName};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};

@@ -74,7 +74,8 @@ impl<'a> Writer<'_, 'a> {
                 self.out.push(b'}');
             }
             Item::Summary { text } => {
-                let content = [Content::Text(Escaped::trusted(text))];
+                let intro = Escaped::trusted("The conversation so far, in summary:\\n\\n");
+                let content = [Content::Text(intro), Content::Text(Escaped::trusted(text))];
                 self.message(index, Role::Developer, &content)?;
             }
             Item::Opaque { item, .. } => {

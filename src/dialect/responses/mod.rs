@@ -7,10 +7,12 @@ mod encode;
 mod fault;
 mod items_in;
 mod items_out;
+mod kinds;
 mod object;
 mod reply;
 mod request_in;
 mod request_out;
+mod tools_in;
 
 use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults, soften};
 use crate::fault::Failure;

@@ -34,8 +34,14 @@ pub(super) enum Status<'a> {
 
 impl Shape {
     pub(super) fn new(request: &Request<'_>, reply: &mut Reply) -> Self {
-        let mut echo = Vec::new();
+        let mut echo = vec![b'{'];
         write_echo(request, &mut echo);
+        echo.push(b'}');
+        // A client may send half a surrogate pair; strict parsers refuse to read one.
+        let mut scratch = String::new();
+        let text = String::from_utf8(echo).unwrap_or_default();
+        let whole = Raw::trusted(&text).paired(&mut scratch).text();
+        let echo = whole.as_bytes().get(1..whole.len() - 1).unwrap_or_default().to_vec();
         Self { id: reply.ids.make("resp_"), created_at: reply.created_at, echo }
     }
 

@@ -181,13 +181,21 @@ pub(super) fn elements<'a>(
     }
 }
 
-/// True for the one annotation that Chat Completions has too.
+/// True for the one annotation that Chat Completions has too, with all its members: clients' types
+/// require them, and they cannot be guessed.
 pub(super) fn is_citation(object: Raw<'_>) -> bool {
-    let mut kind = None;
-    let read = object
-        .cursor()
-        .object(|key, cursor| if key == "type" { put_string(&mut kind, cursor) } else { Ok(()) });
-    read.is_ok() && kind.is_some_and(|kind| kind.is("url_citation"))
+    let (mut kind, mut found) = (None, 0);
+    let read = object.cursor().object(|key, cursor| {
+        match (key, cursor.kind()?) {
+            ("type", _) => put_string(&mut kind, cursor)?,
+            ("url" | "title", Kind::String) | ("start_index" | "end_index", Kind::Number) => {
+                found += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    read.is_ok() && found == 4 && kind.is_some_and(|kind| kind.is("url_citation"))
 }
 
 fn is_empty_array(list: Raw<'_>) -> bool {

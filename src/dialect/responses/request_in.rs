@@ -1,16 +1,12 @@
-//! A Responses client's request body as a [`Request`]: the top level and the tools. The items of
-//! `input` are read in `items_in`.
+//! A Responses client's request body as a [`Request`]: the top level. The tools are read
+//! in `tools_in`, the items of `input` in `items_in`.
 
-use crate::dialect::event::CallKind;
-use crate::dialect::request::{Choice, Format, Request, Tool, ToolKind, ToolName};
+use crate::dialect::request::{Choice, Format, Request, ToolName};
 use crate::fault::{Failure, Fault, Kind as FaultKind};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-
-/// The namespace whose tools have plain names: calls may carry it or leave it out.
-pub(super) const IMPLICIT_NAMESPACE: &str = "functions";
 
 /// Most names noted as dropped, and the longest one: they end up in a response header.
 const DROPPED_MAX: usize = 32;
@@ -80,7 +76,7 @@ pub(super) struct Reader<'a> {
     /// The failure behind the `Bad` that is on its way up.
     failure: Option<Failure>,
     /// Where each client-run tool stands in the request's tools.
-    names: HashMap<ToolName<'a>, usize>,
+    pub(super) names: HashMap<ToolName<'a>, usize>,
     has_input: bool,
 }
 
@@ -177,9 +173,13 @@ impl<'a> Reader<'a> {
         cursor.bad(Why::Type)
     }
 
-    /// Refuses a required parameter's absence, at `leaf` below the present place.
+    /// Refuses a required parameter's absence, `field` below the present place.
     pub(super) fn refuse_missing(&mut self, cursor: &Cursor<'_>, field: &'a str) -> Bad {
-        let failure = missing(&Place { field, part: None, leaf: "", ..self.place }.to_string());
+        let place = match self.place.part {
+            Some(_) => Place { leaf: field, ..self.place },
+            None => Place { field, leaf: "", ..self.place },
+        };
+        let failure = missing(&place.to_string());
         self.refuse(cursor, failure)
     }
 
@@ -404,218 +404,6 @@ impl<'a> Reader<'a> {
             Ok(())
         })
     }
-
-    /// Adds the tools of a list, wherever it stood.
-    pub(super) fn tools(&mut self, list: Raw<'a>) -> Result<(), Bad> {
-        let mut index = 0;
-        let outer = self.place;
-        list.cursor().array(|cursor| {
-            self.place = outer;
-            if outer.index.is_some() {
-                self.place.part = Some(index);
-            } else {
-                self.place.index = Some(index);
-            }
-            index += 1;
-            self.tool(cursor.skip()?, None)
-        })?;
-        self.place = outer;
-        Ok(())
-    }
-
-    fn tool(&mut self, raw: Raw<'a>, namespace: Option<Escaped<'a>>) -> Result<(), Bad> {
-        let fields = ToolFields::read(raw, &mut self.place)?;
-        let cursor = raw.cursor();
-        let Some(kind) = fields.kind else {
-            return Err(self.refuse_missing(&cursor, "type"));
-        };
-        let parameters = fields.parameters.filter(|schema| !schema.is_null());
-        let kind = match kind.raw() {
-            "function" => ToolKind::Function { parameters, strict: fields.strict },
-            "custom" => ToolKind::Custom { syntax: fields.syntax, grammar: fields.grammar },
-            "tool_search" if fields.execution.is_some_and(|who| who.is("client")) => {
-                ToolKind::Search { parameters }
-            }
-            "namespace" if namespace.is_none() => {
-                let name = fields.name.unwrap_or_default();
-                if let Some(list) = fields.tools {
-                    let place = self.place;
-                    list.cursor().array(|inner| self.tool(inner.skip()?, Some(name)))?;
-                    self.place = place;
-                }
-                return Ok(());
-            }
-            _ => ToolKind::Hosted { kind },
-        };
-        let name = match kind {
-            ToolKind::Hosted { .. } => Escaped::EMPTY,
-            ToolKind::Search { .. } => Escaped::trusted("tool_search"),
-            _ => match fields.name.filter(|name| !name.is_empty()) {
-                Some(name) => name,
-                None => return Err(self.refuse_missing(&cursor, "name")),
-            },
-        };
-        let name = ToolName { namespace: plain_namespace(namespace.unwrap_or_default()), name };
-        self.add_tool(Tool { kind, name, description: fields.description, raw });
-        Ok(())
-    }
-
-    /// Adds a tool; of two with one name the later one counts, at the place of the first, so that
-    /// a declaration that is repeated moves nothing in the upstream's prompt.
-    fn add_tool(&mut self, tool: Tool<'a>) {
-        let tools = &mut self.request.tools;
-        if let ToolKind::Hosted { .. } = tool.kind {
-            tools.push(tool);
-            return;
-        }
-        let at = *self.names.entry(tool.name).or_insert(tools.len());
-        match tools.get_mut(at) {
-            Some(known) => *known = tool,
-            None => tools.push(tool),
-        }
-    }
-
-    fn choice(&mut self, raw: Raw<'a>) -> Result<(), Bad> {
-        let mut cursor = raw.cursor();
-        if let Some(word) = raw.string() {
-            self.request.choice = match word.raw() {
-                "auto" => Choice::Auto,
-                "none" => Choice::None,
-                "required" => Choice::Required,
-                _ => {
-                    let why = "a tool choice is 'auto', 'none', 'required' or an object.";
-                    return Err(self.refuse_value(&cursor, why));
-                }
-            };
-            return Ok(());
-        }
-        let (mut mode, mut list) = (None, None);
-        let mut fields = ToolFields::default();
-        let mut seen = Seen::default();
-        let place = &mut self.place;
-        cursor.object(|key, cursor| {
-            place.field = key;
-            seen.mark(&["type", "name", "namespace", "mode", "tools"], key, cursor)?;
-            match key {
-                "type" => fields.kind = Some(cursor.string()?),
-                "name" => fields.name = cursor.string_or_null()?,
-                "namespace" => fields.execution = cursor.string_or_null()?,
-                "mode" => mode = cursor.string_or_null()?,
-                "tools" => list = Some(of_kind(cursor, Kind::Array)?),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        self.place.field = "";
-        let Some(kind) = fields.kind else { return Err(self.refuse_missing(&cursor, "type")) };
-        let call = match kind.raw() {
-            "function" => CallKind::Function,
-            "custom" => CallKind::Custom,
-            "allowed_tools" => return self.allowed(mode, list, &cursor),
-            _ => {
-                self.request.choice = Choice::Hosted { kind };
-                return Ok(());
-            }
-        };
-        let Some(name) = fields.name else { return Err(self.refuse_missing(&cursor, "name")) };
-        let namespace = plain_namespace(fields.execution.unwrap_or_default());
-        self.request.choice = Choice::Tool { kind: call, name: ToolName { namespace, name } };
-        Ok(())
-    }
-
-    fn allowed(
-        &mut self,
-        mode: Option<Escaped<'a>>,
-        list: Option<Raw<'a>>,
-        cursor: &Cursor<'a>,
-    ) -> Result<(), Bad> {
-        let required = mode.is_some_and(|mode| mode.is("required"));
-        self.request.choice = if required { Choice::Required } else { Choice::Auto };
-        let Some(list) = list else { return Err(self.refuse_missing(cursor, "tools")) };
-        list.cursor().array(|cursor| {
-            let (mut name, mut namespace) = (None, Escaped::EMPTY);
-            cursor.object(|key, cursor| {
-                match key {
-                    "name" => name = cursor.string_or_null()?,
-                    "namespace" => namespace = cursor.string_or_null()?.unwrap_or_default(),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-            let namespace = plain_namespace(namespace);
-            self.request.allowed.extend(name.map(|name| ToolName { namespace, name }));
-            Ok(())
-        })
-    }
-}
-
-/// The members of a tool declaration that are read.
-#[derive(Default)]
-struct ToolFields<'a> {
-    kind: Option<Escaped<'a>>,
-    name: Option<Escaped<'a>>,
-    description: Option<Escaped<'a>>,
-    parameters: Option<Raw<'a>>,
-    strict: Option<bool>,
-    syntax: Option<Escaped<'a>>,
-    grammar: Option<Escaped<'a>>,
-    execution: Option<Escaped<'a>>,
-    tools: Option<Raw<'a>>,
-}
-
-impl<'a> ToolFields<'a> {
-    fn read(raw: Raw<'a>, place: &mut Place<'a>) -> Result<Self, Bad> {
-        const KEYS: &[&str] = &[
-            "type",
-            "name",
-            "description",
-            "parameters",
-            "strict",
-            "format",
-            "execution",
-            "tools",
-        ];
-        let mut fields = Self::default();
-        let mut seen = Seen::default();
-        let outer = *place;
-        raw.cursor().object(|key, cursor| {
-            if outer.part.is_some() {
-                place.leaf = key
-            } else {
-                place.field = key
-            }
-            seen.mark(KEYS, key, cursor)?;
-            if cursor.null()? {
-                return Ok(());
-            }
-            match key {
-                "type" => fields.kind = Some(cursor.string()?),
-                "name" => fields.name = Some(cursor.string()?),
-                "description" => fields.description = Some(cursor.string()?),
-                "parameters" => fields.parameters = Some(cursor.skip()?),
-                "strict" => fields.strict = Some(cursor.boolean()?),
-                "format" if cursor.kind()? == Kind::Object => cursor.object(|key, cursor| {
-                    match key {
-                        "syntax" => fields.syntax = cursor.string_or_null()?,
-                        "definition" => fields.grammar = cursor.string_or_null()?,
-                        _ => {}
-                    }
-                    Ok(())
-                })?,
-                "execution" => fields.execution = Some(cursor.string()?),
-                "tools" => fields.tools = Some(of_kind(cursor, Kind::Array)?),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        *place = outer;
-        Ok(fields)
-    }
-}
-
-/// A namespace as it counts: the implicit one is none.
-pub(super) fn plain_namespace(namespace: Escaped<'_>) -> Escaped<'_> {
-    if namespace.is(IMPLICIT_NAMESPACE) { Escaped::EMPTY } else { namespace }
 }
 
 fn missing(param: &str) -> Failure {
@@ -625,7 +413,7 @@ fn missing(param: &str) -> Failure {
         .with_code("missing_required_parameter")
 }
 
-fn of_kind<'a>(cursor: &mut Cursor<'a>, kind: Kind) -> Result<Raw<'a>, Bad> {
+pub(super) fn of_kind<'a>(cursor: &mut Cursor<'a>, kind: Kind) -> Result<Raw<'a>, Bad> {
     if cursor.kind()? == kind { cursor.skip() } else { Err(cursor.bad(Why::Type)) }
 }
 
