@@ -40,9 +40,15 @@ enum Output {
     Stream,
     /// The encoder's document, once everything is here.
     Document(Answer),
-    /// The upstream's own frames; the decoder only listens. `model` replaces the upstream's name
-    /// of the model by the client's.
-    Relay { model: Option<String> },
+    /// The upstream's own frames; the decoder only listens.
+    Relay {
+        /// The client's name of the model, if the upstream's is another.
+        model: Option<String>,
+        /// The frames that the client got, so that a failure can be told behind them.
+        frames: u64,
+        /// The id of the answer that the client got.
+        id: String,
+    },
 }
 
 /// What became of a reply, for logs, metrics and the decision between a status and an event.
@@ -108,7 +114,7 @@ impl Transcoder {
         frame_bytes_max: usize,
     ) -> Self {
         let mut relay = Self::new(decoder, encoder, form, form, frame_bytes_max);
-        relay.output = Output::Relay { model };
+        relay.output = Output::Relay { model, frames: 0, id: String::new() };
         relay
     }
 
@@ -169,12 +175,14 @@ impl Transcoder {
         if !self.decoder.is_done() {
             match self.from {
                 Form::Stream => {
-                    if let Step::Frame(frame) = self.frames.finish(rest)
-                        && sink.frame(&mut *self.decoder, frame, rest).is_err()
-                    {
-                        sink.outcome.bad_frames += 1;
+                    if let Step::Frame(frame) = self.frames.finish(rest) {
+                        sink.last_frame(&mut *self.decoder, frame, rest);
                     }
-                    self.decoder.finish(&mut |event| sink.event(event));
+                    self.decoder.finish(&mut |event| match event {
+                        // Nobody upstream has told the client of it.
+                        Event::Fail(failure) => sink.failure(failure),
+                        event => sink.event(event),
+                    });
                 }
                 Form::Document => sink.document(&mut *self.decoder, rest),
             }
@@ -261,7 +269,11 @@ impl Sinks<'_> {
                 self.encoder.event(event, self.now_s, self.out);
             }),
             Output::Document(answer) => self.mend.event(event, &mut |event| answer.push(event)),
-            Output::Relay { .. } => {}
+            Output::Relay { id, .. } => {
+                if let Event::Start { id: own, .. } = event {
+                    own.raw().clone_into(id);
+                }
+            }
         }
     }
 
@@ -272,10 +284,22 @@ impl Sinks<'_> {
         frame: Frame<'_>,
         whole: &[u8],
     ) -> Result<(), Bad> {
-        if let Output::Relay { model } = &self.output {
+        if let Output::Relay { model, frames, .. } = &mut *self.output {
+            *frames += 1;
             relay(whole, model.as_deref(), self.out);
         }
         decoder.frame(frame, &mut |event| self.event(event))
+    }
+
+    /// As [`Sinks::frame`], for bytes that no blank line ends: they may be half a frame.
+    fn last_frame(&mut self, decoder: &mut dyn Decode, frame: Frame<'_>, rest: &[u8]) {
+        if decoder.frame(frame, &mut |event| self.event(event)).is_err() {
+            self.outcome.bad_frames += 1;
+        } else if let Output::Relay { model, frames, .. } = &mut *self.output {
+            *frames += 1;
+            relay(rest.trim_ascii_end(), model.as_deref(), self.out);
+            self.out.extend_from_slice(b"\n\n");
+        }
     }
 
     fn document(&mut self, decoder: &mut dyn Decode, body: &[u8]) {
@@ -283,7 +307,7 @@ impl Sinks<'_> {
         if let Err(bad) = read {
             let message = format!("the upstream's reply is not the JSON document expected: {bad}");
             self.failure(&Failure::new(Fault::upstream(Kind::BadReply), message));
-        } else if let Output::Relay { model } = &self.output
+        } else if let Output::Relay { model, .. } = &self.output
             && self.outcome.failure.is_none()
         {
             relay(body, model.as_deref(), self.out);
@@ -293,7 +317,8 @@ impl Sinks<'_> {
     /// Ends the answer with a failure that no decoder pushed.
     fn failure(&mut self, failure: &Failure) {
         self.event(Event::Fail(failure));
-        if let Output::Relay { .. } = self.output {
+        if let Output::Relay { frames, id, .. } = &*self.output {
+            self.encoder.resume(*frames, Escaped::trusted(id));
             self.encoder.event(Event::Fail(failure), self.now_s, self.out);
         }
     }

@@ -16,7 +16,7 @@ pub mod soften;
 pub mod tools;
 
 use crate::fault::Failure;
-use crate::wire::json::Bad;
+use crate::wire::json::{Bad, Escaped};
 use crate::wire::sse::Frame;
 use event::{Event, Sink};
 use fold::Answer;
@@ -162,6 +162,12 @@ pub trait Encode: Send {
 
     /// Appends a whole answer as one document.
     fn answer(&mut self, answer: &Answer, now_s: u64, out: &mut Vec<u8>);
+
+    /// The client got `frames` frames of an answer with this id from somebody else (a relayed
+    /// stream); what follows must fit behind them. Of no matter where frames are not numbered.
+    fn resume(&mut self, frames: u64, id: Escaped<'_>) {
+        let _ = (frames, id);
+    }
 
     /// Appends something that a client's idle timer counts and its application ignores.
     fn keep_alive(&mut self, out: &mut Vec<u8>);

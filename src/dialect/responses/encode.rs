@@ -485,6 +485,13 @@ impl Encode for Encoder {
         answer::write(&self.shape, &mut self.layout, &answer, now_s, out);
     }
 
+    fn resume(&mut self, frames: u64, id: Escaped<'_>) {
+        self.sequence = frames;
+        if !id.is_empty() {
+            self.shape.id = id.decode().into_owned();
+        }
+    }
+
     fn keep_alive(&mut self, out: &mut Vec<u8>) {
         // Codex's idle timer counts events, not comments.
         if self.codex && self.stage == Stage::Started {

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// What stays the same over one answer.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    id: String,
+    pub(super) id: String,
     created_at: u64,
     /// The members that repeat the request, written once: the request is gone when the answer
     /// comes.
