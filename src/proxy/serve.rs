@@ -312,30 +312,31 @@ impl<N: Net> Worker<N> {
         Some(After::More)
     }
 
-    /// Acts on deadlines that are due.
+    /// Acts on deadlines that are due: first the upstream's, of which the client hears.
     fn expire(&mut self, client: &mut Client, held: &mut Option<Held>, now: Now) -> After {
         let timeouts = self.shared.config.timeouts;
         let due = |at: Option<std::time::Instant>| at.is_some_and(|at| at <= now.instant);
-        let mut acted = false;
+        let mut after = After::Keep;
         if let Some(at) = held
             && due(at.upstream.deadline(&timeouts))
         {
-            acted = true;
             if !at.upstream.expire(&mut self.shared, now.instant)
                 && let Some(mut exchange) = client.exchange.take()
             {
+                let silent = client.out.is_empty();
                 let failure = at.upstream.expired(&self.shared.config);
                 self.fail_or_judge(client, &mut exchange, at, &failure, now);
                 client.exchange = Some(exchange);
+                if silent {
+                    client.moved = now.instant;
+                }
             }
+            after = self.drive(client, held, now);
         }
-        if due(client.deadline(&timeouts)) {
-            acted = true;
-            if !self.expire_client(client, now) {
-                return After::Close;
-            }
+        if after == After::Close || !due(client.deadline(&timeouts)) {
+            return after;
         }
-        if acted { self.drive(client, held, now) } else { After::Keep }
+        if self.expire_client(client, now) { self.drive(client, held, now) } else { After::Close }
     }
 
     /// False when the connection is to be closed.
