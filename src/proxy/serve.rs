@@ -325,6 +325,10 @@ impl<N: Net> Worker<N> {
             {
                 let silent = client.out.is_empty();
                 let failure = at.upstream.expired(&self.shared.config);
+                if client.out.is_empty() {
+                    // What it is told now is the first thing that it could take.
+                    client.moved = now.instant;
+                }
                 self.fail_or_judge(client, &mut exchange, at, &failure, now);
                 client.exchange = Some(exchange);
                 if silent {

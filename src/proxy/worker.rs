@@ -189,6 +189,7 @@ impl<N: Net> Worker<N> {
         if self.drain_until.is_some_and(|until| until <= now.instant) {
             self.cut_all(now);
         }
+        self.call_waiting();
         if !self.queue.is_empty()
             || self.listeners.iter().any(|one| one.ready && self.accept_at.is_none())
         {
@@ -529,13 +530,19 @@ impl<N: Net> Worker<N> {
         free && (called || self.for_slot.is_empty())
     }
 
-    /// A connect is over: calls the next one who waits.
+    /// A connect is over.
     fn connected(&mut self) {
         self.connecting = self.connecting.saturating_sub(1);
-        while let Some((slot, serial)) = self.for_slot.pop_front() {
-            if self.call(slot, serial, Parked::Slot) {
-                break;
-            }
+    }
+
+    /// Calls as many of those who wait for a connect slot as there are free ones. Looked at in
+    /// every turn, because one who was called may need no slot any more.
+    fn call_waiting(&mut self) {
+        let mut free = self.shared.config.limits.connecting_max.saturating_sub(self.connecting);
+        while free > 0
+            && let Some((slot, serial)) = self.for_slot.pop_front()
+        {
+            free -= usize::from(self.call(slot, serial, Parked::Slot));
         }
     }
 

@@ -84,6 +84,7 @@ pub(crate) struct Client {
     pipelined: bool,
     send_gap: u64,
     pace: Pace,
+    lazy: bool,
     leave: Option<(When, How)>,
     pub(crate) conn: Option<ConnId>,
     reader: Reader,
@@ -129,6 +130,7 @@ impl Client {
             pipelined: random.chance(200),
             send_gap: if random.chance(300) { 200 } else { 0 },
             asks,
+            lazy: matches!(pace, Pace::Stall { for_us, .. } if for_us > 10_000_000),
             pace,
             leave,
             conn: None,
@@ -149,7 +151,7 @@ impl Client {
 
     /// True when this client may fail without anybody else's fault: it stalls for ever.
     pub(crate) fn is_lazy(&self) -> bool {
-        matches!(self.pace, Pace::Stall { for_us, .. } if for_us > 10_000_000)
+        self.lazy
     }
 
     /// The markers of its requests.
@@ -170,6 +172,10 @@ impl Client {
             self.end_all(&Outcome::Refused, now);
             return None;
         };
+        if self.conn.is_none() {
+            let markers: Vec<&str> = self.asks.iter().map(|ask| &*ask.marker).collect();
+            net.log(conn, format_args!("asks {markers:?}, {:?}, {:?}", self.pace, self.leave));
+        }
         self.conn = Some(conn);
         self.send(conn, net);
         self.read(conn, net);

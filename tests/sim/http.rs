@@ -9,12 +9,19 @@ pub(crate) enum Side {
 }
 
 /// A whole message, or as much of it as came.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Message {
     /// The request line or status line.
     pub(crate) line: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        write!(f, "{:?} {:?}\n{body}", self.line, self.fields)
+    }
 }
 
 impl Message {

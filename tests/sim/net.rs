@@ -351,7 +351,8 @@ impl SimNet {
         ConnId(self.conns.len() - 1)
     }
 
-    fn log(&self, conn: ConnId, what: std::fmt::Arguments<'_>) {
+    /// Says something in the trace.
+    pub(crate) fn log(&self, conn: ConnId, what: std::fmt::Arguments<'_>) {
         if self.trace {
             println!("{:>10} c{} {what}", self.now_us, conn.0);
         }

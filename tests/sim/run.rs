@@ -228,7 +228,11 @@ impl Run {
         let idle = ready.is_empty() && self.worker.net_mut().moved == moved;
         self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
         if self.idle_turns > IDLE_TURNS_MAX {
-            return Err(format!("spins: {IDLE_TURNS_MAX} turns without any effect"));
+            let (counts, at) = (self.worker.counts(), self.deadline.map(|at| at - self.base));
+            return Err(format!(
+                "spins: {IDLE_TURNS_MAX} turns without any effect at {now_us}, due {at:?}, \
+                 {counts:?}"
+            ));
         }
         Ok(())
     }

@@ -213,6 +213,7 @@ impl Server {
         };
         let stream = body["stream"] == true;
         let reply = make(link.api, stream, marker, &self.profile, &mut self.random);
+        net.log(link.id, format_args!("executes {marker}: {} {:?}", reply.status, reply.fate));
         link.current = Some(self.executions.len());
         link.next_us = net.now_us + self.random.below(3_000);
         self.executions.push(Execution {
@@ -253,7 +254,7 @@ impl Server {
                 // No room: the next look comes when the proxy has read, at this very time.
                 return;
             }
-            if self.random.chance(self.profile.gap) {
+            if execution.sent < end && self.random.chance(self.profile.gap) {
                 let most = if self.random.chance(100) { 4_000_000 } else { 20_000 };
                 link.next_us = net.now_us + 1 + self.random.below(most);
             }
