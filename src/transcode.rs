@@ -26,11 +26,16 @@ pub enum Form {
 pub struct Transcoder {
     frames: sse::Decoder,
     from: Form,
+    decoder: Box<dyn Decode>,
+    side: ClientSide,
+    frame_bytes_max: usize,
+}
+
+/// The half of a [`Transcoder`] that a decoder's events go to.
+struct ClientSide {
     mend: Mend,
     output: Output,
-    decoder: Box<dyn Decode>,
     encoder: Box<dyn Encode>,
-    frame_bytes_max: usize,
     outcome: Outcome,
 }
 
@@ -80,7 +85,7 @@ impl Outcome {
 
 impl std::fmt::Debug for Transcoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transcoder").field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("Transcoder").field("outcome", self.outcome()).finish_non_exhaustive()
     }
 }
 
@@ -99,8 +104,9 @@ impl Transcoder {
             Form::Stream => Output::Stream,
             Form::Document => Output::Document(Answer::default()),
         };
-        let (frames, mend, outcome) = Default::default();
-        Self { frames, from, mend, output, decoder, encoder, frame_bytes_max, outcome }
+        let (mend, outcome) = Default::default();
+        let side = ClientSide { mend, output, encoder, outcome };
+        Self { frames: sse::Decoder::default(), from, decoder, side, frame_bytes_max }
     }
 
     /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
@@ -114,7 +120,7 @@ impl Transcoder {
         frame_bytes_max: usize,
     ) -> Self {
         let mut relay = Self::new(decoder, encoder, form, form, frame_bytes_max);
-        relay.output = Output::Relay { model, frames: 0, id: String::new() };
+        relay.side.output = Output::Relay { model, frames: 0, id: String::new() };
         relay
     }
 
@@ -133,21 +139,14 @@ impl Transcoder {
                 let whole = &input[used..used + bytes];
                 match step {
                     Step::NeedMore => break,
-                    Step::Skip if matches!(self.output, Output::Relay { .. }) => {
+                    Step::Skip if matches!(self.side.output, Output::Relay { .. }) => {
                         out.extend_from_slice(whole);
                     }
                     Step::Skip => {}
                     Step::Frame(frame) => {
-                        let mut sink = Sinks {
-                            mend: &mut self.mend,
-                            output: &mut self.output,
-                            encoder: &mut *self.encoder,
-                            outcome: &mut self.outcome,
-                            now_s,
-                            out,
-                        };
+                        let mut sink = self.side.sink(now_s, out);
                         if sink.frame(&mut *self.decoder, frame, whole).is_err() {
-                            self.outcome.bad_frames += 1;
+                            self.side.outcome.bad_frames += 1;
                         }
                     }
                 }
@@ -164,14 +163,7 @@ impl Transcoder {
     /// end of the client's reply: for a client that wants a document and a reply that failed,
     /// nothing (see [`outcome`](Self::outcome)).
     pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
-        let mut sink = Sinks {
-            mend: &mut self.mend,
-            output: &mut self.output,
-            encoder: &mut *self.encoder,
-            outcome: &mut self.outcome,
-            now_s,
-            out,
-        };
+        let mut sink = self.side.sink(now_s, out);
         if !self.decoder.is_done() {
             match self.from {
                 Form::Stream => {
@@ -193,14 +185,7 @@ impl Transcoder {
     /// The body broke off or took too long. A reply whose terminal event came is whole all the
     /// same; any other ends with `failure`.
     pub fn fail(&mut self, failure: &Failure, now_s: u64, out: &mut Vec<u8>) {
-        let mut sink = Sinks {
-            mend: &mut self.mend,
-            output: &mut self.output,
-            encoder: &mut *self.encoder,
-            outcome: &mut self.outcome,
-            now_s,
-            out,
-        };
+        let mut sink = self.side.sink(now_s, out);
         if !self.decoder.is_done() {
             match self.from {
                 Form::Document => sink.failure(failure),
@@ -218,7 +203,7 @@ impl Transcoder {
     /// that waits for a document.
     pub fn keep_alive(&mut self, out: &mut Vec<u8>) {
         if !self.wants_document() {
-            self.encoder.keep_alive(out);
+            self.side.encoder.keep_alive(out);
         }
     }
 
@@ -231,19 +216,19 @@ impl Transcoder {
     /// What is known of the answer so far.
     #[must_use]
     pub fn outcome(&self) -> &Outcome {
-        &self.outcome
+        &self.side.outcome
     }
 
     /// The failure, as long as it can still be told by an HTTP status: nothing of the answer came
     /// before it, or the client gets a document. What was appended to `out` is then void.
     #[must_use]
     pub fn early_failure(&self) -> Option<&Failure> {
-        let early = self.outcome.parts == 0 || self.wants_document();
-        self.outcome.failure.as_ref().filter(|_| early)
+        let early = self.side.outcome.parts == 0 || self.wants_document();
+        self.side.outcome.failure.as_ref().filter(|_| early)
     }
 
     fn wants_document(&self) -> bool {
-        match self.output {
+        match self.side.output {
             Output::Document(_) => true,
             Output::Stream => false,
             Output::Relay { .. } => self.from == Form::Document,
@@ -251,24 +236,28 @@ impl Transcoder {
     }
 }
 
-/// The half of a [`Transcoder`] that a decoder's events go to.
-struct Sinks<'t> {
-    mend: &'t mut Mend,
-    output: &'t mut Output,
-    encoder: &'t mut dyn Encode,
-    outcome: &'t mut Outcome,
+impl ClientSide {
+    fn sink<'t>(&'t mut self, now_s: u64, out: &'t mut Vec<u8>) -> ClientSink<'t> {
+        ClientSink { side: self, now_s, out }
+    }
+}
+
+/// The client's side while something is written to it.
+struct ClientSink<'t> {
+    side: &'t mut ClientSide,
     now_s: u64,
     out: &'t mut Vec<u8>,
 }
 
-impl Sinks<'_> {
+impl ClientSink<'_> {
     fn event(&mut self, event: Event<'_>) {
-        self.outcome.note(&event);
-        match self.output {
-            Output::Stream => self.mend.event(event, &mut |event| {
-                self.encoder.event(event, self.now_s, self.out);
+        self.side.outcome.note(&event);
+        let ClientSide { mend, output, encoder, .. } = &mut *self.side;
+        match output {
+            Output::Stream => mend.event(event, &mut |event| {
+                encoder.event(event, self.now_s, self.out);
             }),
-            Output::Document(answer) => self.mend.event(event, &mut |event| answer.push(event)),
+            Output::Document(answer) => mend.event(event, &mut |event| answer.push(event)),
             Output::Relay { id, .. } => {
                 if let Event::Start { id: own, .. } = event {
                     own.raw().clone_into(id);
@@ -284,18 +273,18 @@ impl Sinks<'_> {
         frame: Frame<'_>,
         whole: &[u8],
     ) -> Result<(), Bad> {
-        if let Output::Relay { model, frames, .. } = &mut *self.output {
+        if let Output::Relay { model, frames, .. } = &mut self.side.output {
             *frames += 1;
             relay(whole, model.as_deref(), self.out);
         }
         decoder.frame(frame, &mut |event| self.event(event))
     }
 
-    /// As [`Sinks::frame`], for bytes that no blank line ends: they may be half a frame.
+    /// As [`ClientSink::frame`], for bytes that no blank line ends: they may be half a frame.
     fn last_frame(&mut self, decoder: &mut dyn Decode, frame: Frame<'_>, rest: &[u8]) {
         if decoder.frame(frame, &mut |event| self.event(event)).is_err() {
-            self.outcome.bad_frames += 1;
-        } else if let Output::Relay { model, frames, .. } = &mut *self.output {
+            self.side.outcome.bad_frames += 1;
+        } else if let Output::Relay { model, frames, .. } = &mut self.side.output {
             *frames += 1;
             relay(rest.trim_ascii_end(), model.as_deref(), self.out);
             self.out.extend_from_slice(b"\n\n");
@@ -307,8 +296,8 @@ impl Sinks<'_> {
         if let Err(bad) = read {
             let message = format!("the upstream's reply is not the JSON document expected: {bad}");
             self.failure(&Failure::new(Fault::upstream(Kind::BadReply), message));
-        } else if let Output::Relay { model, .. } = &self.output
-            && self.outcome.failure.is_none()
+        } else if let Output::Relay { model, .. } = &self.side.output
+            && self.side.outcome.failure.is_none()
         {
             relay(body, model.as_deref(), self.out);
         }
@@ -317,17 +306,17 @@ impl Sinks<'_> {
     /// Ends the answer with a failure that no decoder pushed.
     fn failure(&mut self, failure: &Failure) {
         self.event(Event::Fail(failure));
-        if let Output::Relay { frames, id, .. } = &*self.output {
-            self.encoder.resume(*frames, Escaped::trusted(id));
-            self.encoder.event(Event::Fail(failure), self.now_s, self.out);
+        if let Output::Relay { frames, id, .. } = &self.side.output {
+            self.side.encoder.resume(*frames, Escaped::trusted(id));
+            self.side.encoder.event(Event::Fail(failure), self.now_s, self.out);
         }
     }
 
     fn end(&mut self) {
-        if let Output::Document(answer) = &self.output
+        if let Output::Document(answer) = &self.side.output
             && answer.failure.is_none()
         {
-            self.encoder.answer(answer, self.now_s, self.out);
+            self.side.encoder.answer(answer, self.now_s, self.out);
         }
     }
 }
