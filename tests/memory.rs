@@ -1,5 +1,6 @@
 //! The path of a delta allocates nothing. Counted in a test binary of its own, because the counting
 //! allocator is the whole binary's; `cargo test --test memory -- --nocapture` prints the figures.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
 use allocation_counter::measure;
 use patchbay::fuzzing::transcode::Setup;

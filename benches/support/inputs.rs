@@ -144,3 +144,22 @@ pub(crate) fn chat_stream(deltas: usize) -> Vec<u8> {
     out.extend_from_slice(b"data: [DONE]\n\n");
     out
 }
+
+/// [`chat_stream`] from a server whose chunks differ in more than their delta: fresh ids, padding.
+pub(crate) fn unusual_chat_stream(deltas: usize) -> Vec<u8> {
+    let (mut random, mut out) = (Random::new(13), Vec::new());
+    let words = [" the", " answer", " is", "\n", " \"", "größer", "漢", " fn", "(", ") {", " a+b"];
+    for count in 0..deltas {
+        out.extend_from_slice(b"data: {\"id\":\"");
+        json::number(count as u64, &mut out);
+        out.extend_from_slice(b"\",\"choices\":[{\"delta\":{\"role\":\"assistant\"");
+        json::member("content", random.pick(&words), &mut out);
+        out.extend_from_slice(b"},\"finish_reason\":null,\"index\":0}]");
+        json::member("obfuscation", &"x".repeat(random.below(16)), &mut out);
+        out.extend_from_slice(
+            b",\"object\":\"chat.completion.chunk\",\"model\":\"some-model\"}\n\n",
+        );
+    }
+    out.extend_from_slice(b"data: [DONE]\n\n");
+    out
+}
