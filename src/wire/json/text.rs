@@ -3,36 +3,53 @@
 /// Length of the longest front of `bytes` that may stand in a JSON string as it is: no quote, no
 /// backslash, no control character (RFC 8259, section 7).
 ///
-/// Sixteen bytes a step without a branch between them, which compilers turn into vector code;
-/// measured 20 GB/s on long texts and 2 ns on a delta of a few bytes.
+/// Eight bytes first, which is enough for most deltas and between most escapes; then sixteen a step
+/// without a branch between them, which compilers turn into vector code. Measured 2 ns on a few
+/// bytes and 20 GB/s on long texts.
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
-    let (wide, tail) = bytes.as_chunks::<16>();
+    let Some((first, rest)) = bytes.split_first_chunk() else {
+        return bytes.iter().position(|&byte| is_special(byte)).unwrap_or(bytes.len());
+    };
+    let marks = special_marks(*first);
+    if marks != 0 {
+        return first_mark(marks);
+    }
+    let (wide, tail) = rest.as_chunks::<16>();
     for (count, chunk) in wide.iter().enumerate() {
         if chunk.iter().fold(false, |found, &byte| found | is_special(byte)) {
-            return count * 16 + plain_len_by_words(chunk);
+            return first.len() + count * 16 + plain_len_by_words(chunk);
         }
     }
-    wide.len() * 16 + plain_len_by_words(tail)
+    first.len() + wide.len() * 16 + plain_len_by_words(tail)
 }
 
 const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// [`plain_len`] for a few bytes: eight a step. The lowest marked byte is exact; a borrow can only
-/// mark bytes above it falsely.
-fn plain_len_by_words(bytes: &[u8]) -> usize {
+/// Marks the highest bit of every special byte. A borrow may mark a plain byte too, but only above
+/// one that is special: the lowest mark is exact.
+const fn special_marks(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(word);
+    let quote = word ^ (ONES * b'"' as u64);
+    let slash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (control | quote.wrapping_sub(ONES) & !quote | slash.wrapping_sub(ONES) & !slash) & HIGHS
+}
+
+const fn first_mark(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
+}
+
+/// [`plain_len`] for a few bytes.
+fn plain_len_by_words(bytes: &[u8]) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
     for (count, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-        let quote = below(word ^ (ONES * b'"' as u64), 1);
-        let slash = below(word ^ (ONES * b'\\' as u64), 1);
-        let marks = (below(word, 0x20) | quote | slash) & HIGHS;
+        let marks = special_marks(*word);
         if marks != 0 {
-            return count * 8 + (marks.trailing_zeros() / 8) as usize;
+            return count * 8 + first_mark(marks);
         }
     }
     let end = tail.iter().position(|&byte| is_special(byte)).unwrap_or(tail.len());
