@@ -5,8 +5,10 @@
 use patchbay::dialect::event::{Call, CallKind, Event, Part, Stop, Usage};
 use patchbay::dialect::fold::Answer;
 use patchbay::dialect::ids::Ids;
-use patchbay::dialect::{self, Dialect, Reply};
+use patchbay::dialect::quirks::Quirks;
+use patchbay::dialect::{self, Dialect, Reply, Sent};
 use patchbay::fault::{Failure, Fault, Kind, Retry};
+use patchbay::transcode::{Form, Transcoder};
 use patchbay::wire::json::{Escaped, Raw};
 
 const PLAIN: &str = r#"{"model":"m","input":"hi","stream":true}"#;
@@ -236,5 +238,37 @@ fn keep_alives() {
         let mut out = Vec::new();
         encoder.keep_alive(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
+
+/// Passes a reply through the upstream's side and back to the client's.
+fn again(bytes: &[u8], form: Form) -> (String, Transcoder) {
+    let request = responses().decode_request(PLAIN).unwrap();
+    let decoder = responses().decoder(Sent::default(), &Quirks::default());
+    let encoder = responses().encoder(&request, reply(false));
+    let mut transcoder = Transcoder::new(decoder, encoder, form, form, 1 << 20);
+    let mut out = Vec::new();
+    let used = transcoder.push(bytes, 1_750_000_001, &mut out).unwrap();
+    transcoder.finish(&bytes[used..], 1_750_000_001, &mut out);
+    (String::from_utf8(out).unwrap(), transcoder)
+}
+
+#[test]
+fn what_is_written_is_read_as_the_same_answer() {
+    let written = stream(PLAIN, false, &whole_answer());
+    assert_eq!(again(written.as_bytes(), Form::Stream).0, written);
+    let written = document(PLAIN, &whole_answer());
+    assert_eq!(again(written.as_bytes(), Form::Document).0, written);
+}
+
+#[test]
+fn a_stream_cut_anywhere_never_looks_complete() {
+    let written = stream(PLAIN, false, &whole_answer());
+    let terminal = written.find("event: response.completed").unwrap();
+    for cut in (0..terminal).step_by(53) {
+        let (out, transcoder) = again(&written.as_bytes()[..cut], Form::Stream);
+        assert!(transcoder.outcome().failure.is_some(), "cut at {cut}");
+        assert!(!out.contains("response.completed"), "cut at {cut}");
+        assert!(out.contains("event: response.failed"), "cut at {cut}");
     }
 }

@@ -144,6 +144,17 @@ fn calls_are_opened_once_their_name_is_known() {
 }
 
 #[test]
+fn a_call_that_was_streamed_as_text_is_a_call_in_the_end() {
+    let delta =
+        r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"{}"}"#;
+    let done = r#"{"type":"response.completed","response":{"status":"completed","output":[{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}]}}"#;
+    assert_eq!(stream(&[delta, done]), "Start(,) Text0: <{}> . Function(c,,f): <{}> . Tool");
+    // A call of nothing is no call.
+    let nameless = done.replace(r#","name":"f""#, "");
+    assert_eq!(stream(&[&nameless]), "Start(,) End");
+}
+
+#[test]
 fn parallel_calls_come_one_behind_the_other() {
     let second = ADDED_CALL.replace("\"output_index\":0", "\"output_index\":1").replace("c1", "c2");
     let delta = |index: u32, text: &str| {

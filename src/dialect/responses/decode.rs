@@ -332,15 +332,7 @@ impl Decoder {
         match item.kind.unwrap_or_default().raw() {
             "message" => self.message(index, &item, sink)?,
             "reasoning" => self.reasoning(index, &item, sink)?,
-            "function_call" | "custom_tool_call" => {
-                self.open_call(index, &item, sink);
-                self.rest(index, Showing::Call, 0, item.text.unwrap_or_default(), sink);
-                let known = self.slots.get(&index).is_some_and(|slot| slot.kind == Showing::Call);
-                cut = known && item.status.is_some_and(|status| status.is("incomplete"));
-                if !known {
-                    self.opaque(raw, sink);
-                }
-            }
+            "function_call" | "custom_tool_call" => cut = self.call(index, &item, raw, sink),
             "tool_search_call" if item.is_client_run() => self.search(&item, sink),
             _ => self.opaque(raw, sink),
         }
@@ -350,6 +342,31 @@ impl Decoder {
         }
         self.close(index, sink);
         Ok(())
+    }
+
+    /// Takes a call that is whole. True when it is one that was cut.
+    fn call(
+        &mut self,
+        index: u64,
+        item: &ItemFields<'_>,
+        raw: Raw<'_>,
+        sink: &mut Sink<'_>,
+    ) -> bool {
+        let kind = self.slots.get(&index).map_or(Showing::Nothing, |slot| slot.kind);
+        if !matches!(kind, Showing::Nothing | Showing::Call) {
+            // Some servers stream a forced call as text, and know better at the end.
+            self.close_part(index, sink);
+            self.slots.insert(index, Slot::default());
+        }
+        self.open_call(index, item, sink);
+        if self.slots.get(&index).is_some_and(|slot| slot.kind == Showing::Call) {
+            self.rest(index, Showing::Call, 0, item.text.unwrap_or_default(), sink);
+            return item.status.is_some_and(|status| status.is("incomplete"));
+        }
+        if item.kind.is_some_and(|kind| kind.is("custom_tool_call")) {
+            self.opaque(raw, sink);
+        }
+        false
     }
 
     fn close(&mut self, index: u64, sink: &mut Sink<'_>) {
@@ -371,7 +388,12 @@ impl Decoder {
             let part = reply::PartFields::read(part)?;
             let refusal = part.kind.is_some_and(|kind| kind.is("refusal"));
             let showing = if refusal { Showing::Refusal } else { Showing::Text };
-            self.rest(index, showing, content, part.text.unwrap_or_default(), sink);
+            let text = part.text.unwrap_or_default();
+            if self.slots.get(&index).is_some_and(|slot| slot.kind != Showing::Nothing) {
+                self.rest(index, showing, content, text, sink);
+            } else {
+                self.delta(index, showing, content, text, part.logprobs, sink);
+            }
             let slot = self.slots.entry(index).or_default();
             if slot.content == content && slot.part.is_some() {
                 let mut skip = slot.annotations;

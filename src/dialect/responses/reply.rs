@@ -49,8 +49,7 @@ impl<'a> Fields<'a> {
                 put_raw(slot, cursor)
             })
         })?;
-        let empty = |list: &Raw<'_>| list.kind() != Kind::Array || is_empty_array(*list);
-        fields.logprobs = fields.logprobs.filter(|list| !empty(list));
+        fields.logprobs = fields.logprobs.filter(|list| has_elements(*list));
         Ok(fields)
     }
 }
@@ -151,6 +150,8 @@ pub(super) struct PartFields<'a> {
     /// `text` or `refusal`.
     pub(super) text: Option<Escaped<'a>>,
     pub(super) annotations: Option<Raw<'a>>,
+    /// Absent when empty.
+    pub(super) logprobs: Option<Raw<'a>>,
 }
 
 impl<'a> PartFields<'a> {
@@ -163,9 +164,11 @@ impl<'a> PartFields<'a> {
                 "type" => put_string(&mut fields.kind, cursor),
                 "text" | "refusal" => put_string(&mut fields.text, cursor),
                 "annotations" => put_raw(&mut fields.annotations, cursor),
+                "logprobs" => put_raw(&mut fields.logprobs, cursor),
                 _ => Ok(()),
             })?;
         }
+        fields.logprobs = fields.logprobs.filter(|list| has_elements(*list));
         Ok(fields)
     }
 }
@@ -198,8 +201,10 @@ pub(super) fn is_citation(object: Raw<'_>) -> bool {
     read.is_ok() && found == 4 && kind.is_some_and(|kind| kind.is("url_citation"))
 }
 
-fn is_empty_array(list: Raw<'_>) -> bool {
-    list.text().trim_start_matches('[').trim_start().starts_with(']')
+/// True for an array with something in it.
+fn has_elements(list: Raw<'_>) -> bool {
+    let inside = list.text().strip_prefix('[');
+    inside.is_some_and(|inside| !inside.trim_start().starts_with(']'))
 }
 
 fn read_usage(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Bad> {

@@ -184,9 +184,9 @@ impl<'a> ToolFields<'a> {
         let outer = *place;
         raw.cursor().object(|key, cursor| {
             if outer.part.is_some() {
-                place.leaf = key
+                place.leaf = key;
             } else {
-                place.field = key
+                place.field = key;
             }
             seen.mark(KEYS, key, cursor)?;
             if cursor.null()? {
