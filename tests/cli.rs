@@ -379,3 +379,20 @@ fn run_hands_codex_a_client_key_when_the_proxy_wants_one() {
     assert!(text.ends_with("key=client-secret\n"), "{text}");
     assert!(!text.replace("key=client-secret", "").contains("client-secret"), "{text}");
 }
+
+#[test]
+fn the_configuration_in_the_readme_is_accepted() {
+    let readme = include_str!("../README.md");
+    let begin = readme.find("```toml\n").unwrap() + "```toml\n".len();
+    let text = &readme[begin..begin + readme[begin..].find("```").unwrap()];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("patchbay.toml");
+    fs::write(&path, text).unwrap();
+    let mut command = patchbay();
+    command.args(["serve", "--config"]).arg(&path);
+    command.env("ALICE_KEY", "alice-secret").env("VENDOR_KEY", "vendor-secret");
+    let proxy = Patchbay::spawn(command);
+    let mut client = proxy.connect();
+    client.send_post("/v1/responses", &[], &support::responses_request("hello", true));
+    assert_eq!(client.reply().status, 401);
+}
