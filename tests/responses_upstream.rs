@@ -250,6 +250,21 @@ fn every_way_to_fail() {
             "{frame}"
         );
     }
+    for error in [flat, nested] {
+        // A relay has to hand on the `response.failed` too: some clients know only that.
+        let mut decoder = decoder(ToolTable::default());
+        let frame = |data: &'static str| Frame { name: b"", data: data.as_bytes() };
+        decoder.frame(frame(error), &mut |_| ()).unwrap();
+        assert!(!decoder.is_done(), "{error}");
+        decoder.frame(frame(failed), &mut |_| ()).unwrap();
+        assert!(decoder.is_done(), "{error}");
+        let silent = r#"{"type":"response.failed","response":{"status":"failed"}}"#;
+        assert_eq!(
+            stream(&[CREATED, error, silent]),
+            "Start(r,m) Fail(rate_limit_exceeded: slow)",
+            "{error}"
+        );
+    }
     let silent = r#"{"type":"response.failed","response":{"status":"failed"}}"#;
     assert!(stream(&[CREATED, silent]).contains("Fail(server_error"));
     let cut =

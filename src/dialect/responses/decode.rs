@@ -30,6 +30,8 @@ pub(super) struct Decoder {
     last: u64,
     called: bool,
     started: bool,
+    /// What an `error` event said: `response.failed` follows it.
+    error: Option<Failure>,
     done: bool,
 }
 
@@ -66,6 +68,7 @@ impl Decoder {
             last: 0,
             called: false,
             started: false,
+            error: None,
             done: false,
         }
     }
@@ -117,7 +120,7 @@ impl Decoder {
                 return self.end(kind.raw(), &response.unwrap_or_default(), sink);
             }
             "error" => {
-                self.fail(&fault::said(fields.error, data), sink);
+                self.error = Some(fault::said(fields.error, data));
                 return Ok(());
             }
             _ => {}
@@ -472,13 +475,13 @@ impl Decoder {
             || status.is("cancelled");
         if failed {
             self.usage(response, sink);
-            let failure = match response.error {
-                Some(error) => fault::said(Some(error), b""),
-                None => Failure::new(
+            let said = response.error.map(|error| fault::said(Some(error), b""));
+            let failure = said.or_else(|| self.error.take()).unwrap_or_else(|| {
+                Failure::new(
                     Fault::upstream(Kind::Server),
                     "The upstream gave up its answer without saying why.",
-                ),
-            };
+                )
+            });
             self.fail(&failure, sink);
             return Ok(());
         }
@@ -570,10 +573,12 @@ impl Decode for Decoder {
 
     fn finish(&mut self, sink: &mut Sink<'_>) {
         if !self.done {
-            let failure = Failure::new(
-                Fault::upstream(Kind::Truncated),
-                "The upstream's stream ended before its terminal event.",
-            );
+            let failure = self.error.take().unwrap_or_else(|| {
+                Failure::new(
+                    Fault::upstream(Kind::Truncated),
+                    "The upstream's stream ended before its terminal event.",
+                )
+            });
             self.fail(&failure, sink);
         }
     }
