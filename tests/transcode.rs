@@ -159,7 +159,7 @@ fn frames_behind_the_end_are_not_read() {
 fn a_relay_passes_every_byte_and_still_knows_the_answer() {
     let stream = ": comment\r\n\r\n".to_owned() + &chat_text("as is").replace("\n\n", "\r\n\r\n");
     for size in [1, 3, 4096] {
-        let request = r#"{"model":"m","messages":[],"stream":true}"#;
+        let request = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
         let (decoder, encoder) = (decoder("chat"), encoder("chat", request));
         let mut relay = Transcoder::relay(decoder, encoder, Form::Stream, None, FRAME_BYTES_MAX);
         assert_eq!(run(&mut relay, &stream, size), stream);

@@ -100,8 +100,11 @@ impl Decoder {
     ) -> Result<(), Bad> {
         let kind = match (fields.kind, fields.error) {
             (Some(kind), _) => kind,
-            // Gateways put a bare error object into a stream.
-            (None, Some(_)) => Escaped::trusted("error"),
+            // Gateways put a bare error object into a stream, and nothing behind it.
+            (None, Some(_)) => {
+                self.fail(&fault::said(fields.error, data), sink);
+                return Ok(());
+            }
             (None, None) => return Ok(()),
         };
         match kind.raw() {
