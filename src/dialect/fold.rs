@@ -70,14 +70,7 @@ impl Answer {
     pub fn push(&mut self, event: Event<'_>) {
         match event {
             Event::Start { .. } => {}
-            Event::Open { kind, .. } => self.parts.push(AnswerPart {
-                kind: kind.into(),
-                text: String::new(),
-                logprobs: String::new(),
-                annotations: String::new(),
-                sealed: None,
-                closed: false,
-            }),
+            Event::Open { kind, .. } => self.parts.push(AnswerPart::new(kind)),
             Event::Delta { text, logprobs, .. } => {
                 if let Some(part) = self.parts.last_mut() {
                     part.text.push_str(text.raw());
@@ -118,6 +111,19 @@ impl Answer {
 }
 
 impl AnswerPart {
+    /// A part that just began.
+    #[must_use]
+    pub fn new(kind: Part<'_>) -> Self {
+        Self {
+            kind: kind.into(),
+            text: String::new(),
+            logprobs: String::new(),
+            annotations: String::new(),
+            sealed: None,
+            closed: false,
+        }
+    }
+
     /// The text, still escaped.
     #[must_use]
     pub fn text(&self) -> Escaped<'_> {

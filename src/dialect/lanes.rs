@@ -4,13 +4,15 @@
 use crate::dialect::event::{Call, Event, Part, Sink};
 use crate::dialect::fold::{AnswerKind, AnswerPart};
 use crate::wire::json::{Escaped, Raw};
+use std::collections::VecDeque;
 
 /// Numbers parts and keeps them apart. Allocates only while parts overlap.
 #[derive(Debug, Default)]
 pub struct Lanes {
     next: u32,
     active: Option<u32>,
-    waiting: Vec<(u32, AnswerPart)>,
+    /// Their numbers count up without a gap, so a part's place follows from its number.
+    waiting: VecDeque<(u32, AnswerPart)>,
 }
 
 impl Lanes {
@@ -22,9 +24,7 @@ impl Lanes {
             self.active = Some(part);
             sink(Event::Open { part, kind });
         } else {
-            let mut waiting = crate::dialect::fold::Answer::default();
-            waiting.push(Event::Open { part, kind });
-            self.waiting.extend(waiting.parts.pop().map(|held| (part, held)));
+            self.waiting.push_back((part, AnswerPart::new(kind)));
         }
         part
     }
@@ -88,16 +88,23 @@ impl Lanes {
     #[must_use]
     pub fn is_open(&self, part: u32) -> bool {
         self.active == Some(part)
-            || self.waiting.iter().any(|(number, held)| *number == part && !held.closed)
+            || self.place(part).and_then(|at| self.waiting.get(at)).is_some_and(|it| !it.1.closed)
     }
 
     fn held(&mut self, part: u32) -> Option<&mut AnswerPart> {
-        self.waiting.iter_mut().find(|(number, _)| *number == part).map(|(_, held)| held)
+        let (_, held) = self.waiting.get_mut(self.place(part)?)?;
+        (!held.closed).then_some(held)
+    }
+
+    fn place(&self, part: u32) -> Option<usize> {
+        let (first, _) = self.waiting.front()?;
+        usize::try_from(part.checked_sub(*first)?).ok()
     }
 
     fn promote(&mut self, sink: &mut Sink<'_>) {
-        while self.active.is_none() && !self.waiting.is_empty() {
-            let (part, held) = self.waiting.remove(0);
+        while self.active.is_none()
+            && let Some((part, held)) = self.waiting.pop_front()
+        {
             sink(Event::Open { part, kind: borrow(&held.kind) });
             if !held.text.is_empty() {
                 sink(Event::Delta { part, text: held.text(), logprobs: None });
@@ -132,5 +139,47 @@ fn borrow(kind: &AnswerKind) -> Part<'_> {
             name: Escaped::trusted(name),
         }),
         AnswerKind::Opaque { dialect, item } => Part::Opaque { dialect, item: Raw::trusted(item) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Interleaves `count` calls and returns what came out, one word an event.
+    fn interleaved(count: u32) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut sink = |event: Event<'_>| {
+            seen.push(match event {
+                Event::Open { part, .. } => format!("open {part}"),
+                Event::Delta { part, text, .. } => format!("{part}:{}", text.raw()),
+                Event::Close { part } => format!("close {part}"),
+                other => format!("{other:?}"),
+            });
+        };
+        let mut lanes = Lanes::default();
+        let id = Escaped::trusted("c");
+        let kind = crate::dialect::event::CallKind::Function;
+        let call = Part::Call(Call { kind, id, namespace: Escaped::EMPTY, name: id });
+        let parts: Vec<u32> = (0..count).map(|_| lanes.open(call, &mut sink)).collect();
+        for text in ["a", "b"] {
+            for &part in &parts {
+                lanes.delta(part, Escaped::trusted(text), None, &mut sink);
+            }
+        }
+        assert!(parts.iter().all(|&part| lanes.is_open(part)));
+        for &part in parts.iter().rev() {
+            lanes.close(part, &mut sink);
+            assert!(!lanes.is_open(part));
+            lanes.delta(part, Escaped::trusted("late"), None, &mut sink);
+        }
+        seen
+    }
+
+    #[test]
+    fn parts_that_overlap_come_one_behind_the_other() {
+        let mut expected = vec!["open 0", "0:a", "0:b", "close 0"];
+        expected.extend(["open 1", "1:ab", "close 1", "open 2", "2:ab", "close 2"]);
+        assert_eq!(interleaved(3), expected);
     }
 }
