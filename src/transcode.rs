@@ -277,7 +277,15 @@ impl ClientSink<'_> {
             *frames += 1;
             relay(whole, model.as_deref(), self.out);
         }
-        decoder.frame(frame, &mut |event| self.event(event))
+        let read = decoder.frame(frame, &mut |event| self.event(event));
+        if decoder.is_done()
+            && matches!(self.output, Output::Relay { .. })
+            && whole.ends_with(b"\r")
+        {
+            // The LF of this CR is not waited for, and half a line end confuses some clients.
+            self.out.push(b'\n');
+        }
+        read
     }
 
     /// As [`ClientSink::frame`], for bytes that no blank line ends: they may be half a frame.

@@ -32,10 +32,11 @@ struct Block {
     data: String,
 }
 
-/// Splits a body into events. What stands behind the last blank line is dropped, as the standard
-/// says, and reported as the second value.
+/// Splits a body into events, lines ended by LF or by CR LF. What stands behind the last blank line
+/// is dropped, as the standard says, and reported as the second value.
 fn blocks(body: &str) -> (Vec<Block>, String) {
-    let (mut list, mut rest) = (Vec::new(), body);
+    let body = body.replace("\r\n", "\n");
+    let (mut list, mut rest) = (Vec::new(), &*body);
     while let Some(end) = rest.find("\n\n") {
         let mut block = Block { name: String::new(), data: String::new() };
         let mut lines = 0;

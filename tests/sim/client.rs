@@ -177,8 +177,10 @@ impl Client {
             net.log(conn, format_args!("asks {markers:?}, {:?}, {:?}", self.pace, self.leave));
         }
         self.conn = Some(conn);
-        self.send(conn, net);
         self.read(conn, net);
+        if !self.over {
+            self.send(conn, net);
+        }
         self.leave(conn, net);
         if self.over {
             return None;
