@@ -279,7 +279,7 @@ impl ClientSink<'_> {
         }
         let read = decoder.frame(frame, &mut |event| self.event(event));
         if decoder.is_done()
-            && matches!(self.output, Output::Relay { .. })
+            && matches!(self.side.output, Output::Relay { .. })
             && whole.ends_with(b"\r")
         {
             // The LF of this CR is not waited for, and half a line end confuses some clients.

@@ -14,7 +14,6 @@
 mod sim;
 
 #[test]
-#[ignore = "until the worker is there"]
 fn the_worker_survives_every_seed() {
     if let Ok(seed) = std::env::var("PATCHBAY_SIM_SEED") {
         let seed = seed.parse().expect("PATCHBAY_SIM_SEED is a number");

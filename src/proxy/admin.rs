@@ -23,30 +23,43 @@ pub(crate) enum Admitted {
     Operation(&'static dyn crate::dialect::Dialect, bool),
 }
 
+/// Why a request is not admitted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) failure: Box<Failure>,
+    /// The methods that the path allows, for a 405.
+    pub(crate) allow: Option<&'static str>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure: Box::new(failure), allow: None }
+    }
+}
+
 /// Decides by the head alone.
 ///
 /// # Errors
-/// The failure and the methods that the path allows, for a 405.
+/// What to tell the client instead.
 pub(crate) fn admit(
     config: &Config,
     head: &RequestHead<'_>,
     path: &str,
     peer: SocketAddr,
     draining: bool,
-) -> Result<Admitted, (Failure, Option<&'static str>)> {
-    let refuse = |failure| (failure, None);
+) -> Result<Admitted, Refused> {
     let shown = Shown::from(head);
-    auth::check_place(config, &shown).map_err(refuse)?;
+    auth::check_place(config, &shown)?;
     let place = route::place(path);
     let reads = matches!(head.method, Method::Get | Method::Head);
     match place {
         Place::Operation(_) if head.upgrade_websocket => {
-            return Err(refuse(upgrade_required()));
+            return Err(upgrade_required().into());
         }
         Place::Operation(_) if head.method != Method::Post => return Err(wrong_method("POST")),
-        Place::Nowhere => return Err(refuse(nowhere(head.method.name(), path))),
+        Place::Nowhere => return Err(nowhere(head.method.name(), path).into()),
         Place::Shutdown if !config.http_shutdown => {
-            return Err(refuse(nowhere(head.method.name(), path)));
+            return Err(nowhere(head.method.name(), path).into());
         }
         Place::Operation(_) => {}
         _ if !reads => return Err(wrong_method("GET, HEAD")),
@@ -61,7 +74,7 @@ pub(crate) fn admit(
         Place::Ready => return Ok(Admitted::Answer(Answer::json(200, "{\"status\":\"ready\"}"))),
         Place::Shutdown if !peer.ip().to_canonical().is_loopback() => {
             let message = "the process can be ended from this machine only";
-            return Err(refuse(Failure::new(Fault::client(Kind::Forbidden), message)));
+            return Err(Failure::new(Fault::client(Kind::Forbidden), message).into());
         }
         // A head alone asks for nothing to happen.
         Place::Shutdown if head.method == Method::Get => {
@@ -70,10 +83,10 @@ pub(crate) fn admit(
         Place::Shutdown => return Ok(Admitted::Answer(Answer::json(200, "{}"))),
         _ => {}
     }
-    let passed = auth::check(config, &shown).map_err(refuse)?;
+    let passed = auth::check(config, &shown)?;
     match place {
         Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed.by_authorization)),
-        Place::Model(id) => one(config, id).map(Admitted::Answer).map_err(refuse),
+        Place::Model(id) => one(config, id).map(Admitted::Answer).map_err(Refused::from),
         _ => Ok(Admitted::Answer(models(config, head.query.unwrap_or_default()))),
     }
 }
@@ -118,9 +131,10 @@ fn upgrade_required() -> Failure {
     failure
 }
 
-fn wrong_method(allowed: &'static str) -> (Failure, Option<&'static str>) {
+fn wrong_method(allowed: &'static str) -> Refused {
     let message = format!("this path takes {allowed} only");
-    (Failure::new(Fault::client(Kind::MethodNotAllowed), message), Some(allowed))
+    let failure = Failure::new(Fault::client(Kind::MethodNotAllowed), message);
+    Refused { failure: Box::new(failure), allow: Some(allowed) }
 }
 
 fn nowhere(method: &str, path: &str) -> Failure {

@@ -74,7 +74,9 @@ impl Client {
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let stalled = (!self.out.is_empty()).then(|| self.moved + timeouts.client_write);
         let phase = match self.phase {
-            Phase::Idle => Some(self.since + timeouts.client_idle),
+            // A reply that is still being taken is no idleness.
+            Phase::Idle if !self.out.is_empty() => None,
+            Phase::Idle => Some(self.since.max(self.moved) + timeouts.client_idle),
             Phase::Head => Some(self.since + timeouts.client_head),
             Phase::Body => {
                 let bytes = self.exchange.as_ref().map_or(0, |exchange| exchange.received());

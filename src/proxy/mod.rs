@@ -12,7 +12,7 @@ mod reply;
 pub mod route;
 mod serve;
 #[cfg(test)]
-mod smoke;
+mod tests;
 pub mod timer;
 pub mod transport;
 mod upstream;

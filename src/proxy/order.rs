@@ -68,9 +68,9 @@ impl Intake {
             return Err(refused(coding::Refused::Unsupported));
         }
         let named = |name: &str| {
-            let same = |known: &&str| known.eq_ignore_ascii_case(name);
-            FORWARDED.iter().any(|known| same(&known))
-                || FORWARDED_SAME.iter().any(|known| same(&known))
+            let same = |known: &str| known.eq_ignore_ascii_case(name);
+            FORWARDED.iter().any(|known| same(known))
+                || FORWARDED_SAME.iter().any(|known| same(known))
         };
         let fields = head.fields().filter(|field| named(field.name));
         let forwarded = fields

@@ -207,7 +207,7 @@ impl<N: Net> Worker<N> {
         let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
         let (dialect, own_key) = match admin::admit(&config, head, &path, peer, self.is_draining())
         {
-            Err((failure, allow)) => return refuse(&failure, allow),
+            Err(refused) => return refuse(&refused.failure, refused.allow),
             Ok(Admitted::Answer(said)) => return answer(said, false),
             Ok(Admitted::Shutdown(said)) => return answer(said, true),
             Ok(Admitted::Operation(dialect, own_key)) => (dialect, own_key),

@@ -37,7 +37,7 @@ impl Case<'_> {
         match self.executions.as_slice() {
             [_, ..] if self.record.ask.broken => Err("a broken request was executed".to_owned()),
             [] | [_] => Ok(()),
-            [first, _] if first.was_stale() => Ok(()),
+            [first, _] if first.was_stale(self.net) => Ok(()),
             [_, _] => Err("executed twice, and the first was no stale connection".to_owned()),
             more => Err(format!("executed {} times", more.len())),
         }
@@ -123,7 +123,8 @@ impl Case<'_> {
             let body = String::from_utf8_lossy(&message.body);
             return Err(format!("{status} {code} although the upstream's reply was whole: {body}"));
         }
-        match self.last().map(|last| &last.reply) {
+        let last = self.last().filter(|last| !self.net.conn(last.conn).was_reset);
+        match last.map(|last| &last.reply) {
             Some(reply) if reply.status != 200 && reply.fate == Fate::Whole => {
                 if status != reply.status {
                     return Err(format!("{status} {code} for the upstream's {}", reply.status));

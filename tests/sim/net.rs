@@ -81,7 +81,9 @@ pub(crate) struct Conn {
     pub(crate) gone_at_us: Option<u64>,
     /// When the worker closed.
     pub(crate) closed_at_us: Option<u64>,
-    /// Whether a reset was made by anyone.
+    /// Bytes that the worker has read.
+    pub(crate) read_total: usize,
+    /// Whether the peer reset it.
     pub(crate) was_reset: bool,
 }
 
@@ -346,6 +348,7 @@ impl SimNet {
             edge: Edge::default(),
             gone_at_us: None,
             closed_at_us: None,
+            read_total: 0,
             was_reset: false,
         });
         ConnId(self.conns.len() - 1)
@@ -506,7 +509,6 @@ impl Conn {
 
     fn reset_peer(&mut self, lose: bool) {
         self.rst_out = true;
-        self.was_reset = true;
         if lose {
             self.outbox.clear();
         }
@@ -605,6 +607,7 @@ impl Net for SimNet {
             count = 1 + self.random.below(count as u64 - 1) as usize;
             conn.edge.merge(true, false, false, again_us);
         }
+        conn.read_total += count;
         for (to, from) in into.iter_mut().zip(conn.inbox.drain(..count)) {
             *to = from;
         }

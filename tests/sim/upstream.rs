@@ -27,6 +27,8 @@ pub(crate) struct Execution {
     /// Requests served before on this connection.
     pub(crate) served: usize,
     pub(crate) began_us: u64,
+    /// What the proxy had read on this connection before.
+    read_before: usize,
     /// Bytes of the reply that are on their way.
     pub(crate) sent: usize,
     pub(crate) reply: Reply,
@@ -63,9 +65,9 @@ impl Execution {
             && !net.conn(self.conn).was_reset
     }
 
-    /// Whether the connection was reused and died before the first byte of the reply.
-    pub(crate) fn was_stale(&self) -> bool {
-        self.served > 0 && self.sent == 0 && matches!(self.reply.fate, Fate::Cut { .. })
+    /// Whether the connection was reused and died before the proxy saw a byte of the reply.
+    pub(crate) fn was_stale(&self, net: &SimNet) -> bool {
+        self.served > 0 && net.conn(self.conn).read_total == self.read_before
     }
 }
 
@@ -221,6 +223,7 @@ impl Server {
             conn: link.id,
             served: link.served,
             began_us: net.now_us,
+            read_before: net.conn(link.id).read_total,
             sent: 0,
             reply,
             ended_us: None,
