@@ -68,11 +68,9 @@ fn changed_seeds_hold() {
     let changes = prop::collection::vec(change_of, 0..6);
     for Target { name, run } in TARGETS {
         for seed in seeds(name) {
-            let config = ProptestConfig {
-                cases: 64,
-                failure_persistence: None,
-                ..ProptestConfig::default()
-            };
+            let usual = ProptestConfig::default();
+            let config =
+                ProptestConfig { cases: usual.cases / 4, failure_persistence: None, ..usual };
             TestRunner::new(config)
                 .run(&changes, |changes| {
                     run(&change(&seed, &changes));
