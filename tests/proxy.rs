@@ -1,4 +1,5 @@
 //! The proxy over real sockets: what a client sees, what an upstream sees, and what must not happen.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 

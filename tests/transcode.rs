@@ -62,8 +62,8 @@ fn document(text: &str) -> String {
 /// The last response object of a Responses stream.
 fn last_response(stream: &str) -> Value {
     let events = stream.lines().filter_map(|line| line.strip_prefix("data: "));
-    let parsed = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-    parsed.filter(|event| event["response"].is_object()).last().unwrap()["response"].clone()
+    let mut parsed = events.rev().filter_map(|data| serde_json::from_str::<Value>(data).ok());
+    parsed.find(|event| event["response"].is_object()).unwrap()["response"].clone()
 }
 
 #[test]
