@@ -110,7 +110,9 @@ impl<'a> Chunk<'a> {
             chunk.usage = usage.flatten().or(more_usage);
             chunk.error = error.filter(|error| says_something(*error));
             if complaint && !chunk.has_choices && chunk.error.is_none() {
-                chunk.error = Some(Raw::trusted(text.trim_ascii()));
+                // Not the whole text: what follows the object is looked at later.
+                let object = &text[..cursor.position()];
+                chunk.error = Some(Raw::trusted(object.trim_ascii_start()));
             }
             Ok(chunk)
         })
