@@ -85,11 +85,13 @@ class Patchbay:
 
 
 @contextlib.contextmanager
-def serving(binary, script, folder, refuse=None, config=None, args=()):
+def serving(binary, script, folder, refuse=None, config=None, dialect="chat"):
     """A scripted upstream and a proxy in front of it."""
     with open_upstream(script, folder, refuse) as upstream:
         text = config(upstream) if callable(config) else config
-        proxy = Patchbay(binary, None if text and "url" in text else upstream.url, folder, text, args)
+        url = upstream.url if dialect == "chat" else upstream.responses_url
+        args = ["--upstream-dialect", dialect] if text is None else []
+        proxy = Patchbay(binary, url if text is None else None, folder, text, args)
         try:
             yield upstream, proxy
         except BaseException:

@@ -30,6 +30,7 @@ class Scenario:
     provider = {}
     timeout_s = 60
     config = None
+    dialect = "chat"  # what the upstream speaks
 
     def env(self, _run):
         return {}
@@ -818,6 +819,54 @@ class Nothing(Scenario):
     def check(self, run):
         run.succeeded(requests=1)
         equal([m for m in run.messages() if m], [], "the messages")
+
+
+# ---- an upstream that speaks Responses: the proxy is a relay ---------------------------------------------
+class RelayText(Scenario):
+    """Every byte as it came; the upstream's key in place of the client's, no client header beyond the proxy."""
+
+    name = "relay-text"
+    dialect = "responses"
+
+    def script(self, request):
+        return Answer([Reasoning("Hm."), Text(TRICKY)], slice=1)
+
+    def check(self, run):
+        run.succeeded(TRICKY, requests=1)
+        equal(run.usage()["input_tokens"], 120, "input_tokens")
+        equal([item["text"] for item in run.items("reasoning")], ["Hm."], "the reasoning that Codex shows")
+        equal(run.requests[0].body["model"], "gpt-5.5", "the model upstream")
+
+
+class RelayTools(Scenario):
+    """A shell call and a patch through a relay, with the sealed reasoning going back as it came."""
+
+    name = "relay-tools"
+    dialect = "responses"
+
+    def script(self, request):
+        if request.n == 1:
+            return Answer([Reasoning("Hm."), Call.of("call_1", "exec_command", cmd="echo hello")])
+        if request.n == 2:
+            return Answer([Call.of("call_2", "apply_patch", input="*** Begin Patch\n*** Add File: new.txt\n+hello\n*** End Patch\n")])
+        return Answer([Text(FINAL)])
+
+    def check(self, run):
+        run.succeeded(FINAL, requests=3)
+        equal((run.work / "new.txt").read_text(), "hello\n", "the added file")
+        sealed = [item["encrypted_content"] for item in run.requests[1].body["input"] if item["type"] == "reasoning"]
+        equal(sealed, ["gAAAA-opaque"], "the sealed reasoning that goes back")
+
+
+class RelayCut(CutInText):
+    """Cut in mid-answer behind a relay: told as a failure, tried again."""
+
+    name = "relay-cut"
+    dialect = "responses"
+
+    def check(self, run):
+        run.succeeded("A whole sentence.", requests=2)
+        expect(any("Reconnecting" in e for e in run.errors()), "Codex does not tell of the break", run.errors())
 
 
 # ---- how Codex connects -------------------------------------------------------------------------------

@@ -19,10 +19,9 @@ import pydantic
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import harness  # noqa: E402
+from answers import ANSWERS, TRICKY  # noqa: E402
 from harness import CLIENT_KEY, equal, expect  # noqa: E402
-from upstream import Answer, Broken, Call, Interleaved, Reasoning, Text, fail  # noqa: E402
 
-TRICKY = 'He said "hi" \\ \\n \t <b>\u2028 größe 日本語 👩‍👩‍👧 {"a": [1]} end.'
 LOOK = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"], "additionalProperties": False}
 FLAT = {"type": "function", "name": "look", "description": "Looks.", "parameters": LOOK, "strict": False}
 NESTED = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": LOOK}}
@@ -34,23 +33,6 @@ class City(pydantic.BaseModel):
     people: int
 
 
-ANSWERS = {
-    "text": Answer([Reasoning("Hm."), Text(TRICKY)]),
-    "call": Answer([Text("Let me look."), Call.of("call_1", "look", path="größe.txt")], finish="tool_calls", slice=3),
-    "parallel": Answer([Interleaved([Call.of("call_1", "look", path="a"), Call.of("call_2", "look", path="b")])], finish="tool_calls", slice=3),
-    "city": Answer([Text('{"name": "Köln", "people": 1087863}')]),
-    "length": Answer([Text("As far as it we")], finish="length"),
-    "broken": Answer([Text("Half a sent"), Broken("The GPU fell over")], finish=None, usage=None, done=False),
-    "cut": Answer([Text("Half a sent")], finish=None, usage=None, done=False, end="cut"),
-    "bad": fail(400, "No such thing", "unsupported_value"),
-    "forbidden": fail(403, "Not for you", "forbidden", "permission_error"),
-    "missing": fail(404, "The model does not exist", "model_not_found"),
-    "conflict": fail(409, "Twice", "conflict"),
-    "unprocessable": fail(422, "Odd", "odd"),
-    "limited": fail(429, "Slow down", "rate_limit_exceeded", "rate_limit_error", {"retry-after": "7"}),
-    "down": fail(500, "Oh", None, "server_error"),
-    "overloaded": fail(503, "Busy", None, "server_error"),
-}
 ERRORS = {
     "bad": openai.BadRequestError,
     "forbidden": openai.PermissionDeniedError,
