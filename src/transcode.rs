@@ -153,7 +153,7 @@ impl Transcoder {
                 used += bytes;
             }
         }
-        if input.len() - used > self.frame_bytes_max {
+        if !self.decoder.is_done() && input.len() - used > self.frame_bytes_max {
             return Err(Fault::upstream(Kind::TooLarge));
         }
         Ok(used)

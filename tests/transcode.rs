@@ -147,7 +147,7 @@ fn an_event_over_the_limit_is_a_fault_of_the_upstream() {
 
 #[test]
 fn frames_behind_the_end_are_not_read() {
-    let stream = chat_text("x") + &chat_text("more");
+    let stream = chat_text("x") + &"more".repeat(FRAME_BYTES_MAX);
     let mut transcoder = to_responses(Form::Stream, Form::Stream);
     let mut out = Vec::new();
     let used = transcoder.push(stream.as_bytes(), NOW_S, &mut out).unwrap();
