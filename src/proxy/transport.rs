@@ -80,7 +80,8 @@ pub enum Got {
 
 /// One connection: its socket, what is known of its readiness, and TLS if it has any.
 ///
-/// Readiness is edge-triggered: a flag stays up until the socket says that it would block.
+/// Readiness is edge-triggered: a flag stays up until the socket says that it would block, or reads
+/// less than was asked for.
 #[derive(Debug)]
 pub struct Link {
     /// The socket.
@@ -187,6 +188,9 @@ impl Link {
             Err(why) if why.kind() == ErrorKind::Interrupted => return Ok(Got::Bytes(0)),
             Err(why) => return Err(why),
         };
+        // A short read took all there was, and whatever comes later makes a new edge. Only an end
+        // may ride on the old one.
+        self.readable = count == scratch.len() || count == 0 || self.read_closed;
         let got = scratch.get(..count).unwrap_or_default();
         if let Some(tls) = &mut self.tls {
             let result = feed(tls, got, into);
