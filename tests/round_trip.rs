@@ -11,6 +11,7 @@ use patchbay::dialect::ids::Ids;
 use patchbay::dialect::quirks::Quirks;
 use patchbay::dialect::{Decode, Dialect, Encode, Reply, Sent, by_name};
 use patchbay::fault::{Failure, Fault, Kind};
+use patchbay::transcode::{Form, Transcoder};
 use patchbay::wire::json::{self, Escaped, Raw};
 use patchbay::wire::sse::{self, Step};
 use proptest::prelude::*;
@@ -385,6 +386,30 @@ fn check_document(normal: Normal, plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// From one dialect's wire to the other's, and read there.
+fn check_across(from: Normal, to: Normal, plan: &Plan) -> Result<(), TestCaseError> {
+    let (source, target) = (by_name(from.dialect).unwrap(), by_name(to.dialect).unwrap());
+    let mut writer = encoder(source, &request(from.dialect));
+    let (mut sent, mut bytes) = (Answer::default(), Vec::new());
+    plan.events(CHAT, &mut |event| {
+        sent.push(event);
+        writer.event(event, 2, &mut bytes);
+    });
+    let decoder = source.decoder(Sent::default(), &Quirks::default());
+    let encoder = encoder(target, &request(to.dialect));
+    let mut transcoder = Transcoder::new(decoder, encoder, Form::Stream, Form::Stream, 1 << 20);
+    let mut out = Vec::new();
+    let used = transcoder.push(&bytes, 2, &mut out).unwrap();
+    transcoder.finish(&bytes[used..], 2, &mut out);
+    let wire = String::from_utf8_lossy(&out);
+    let got = read_stream(target.decoder(Sent::default(), &Quirks::default()), &out);
+    let got = got.map_err(|why| TestCaseError::fail(format!("{why}\n{wire}")))?;
+    // Messages that Chat puts into one are parted there by a blank line.
+    let lines = |answer: &Answer| normalise(answer, CHAT, false).concat().replace("\\n", "");
+    prop_assert_eq!(lines(&sent), lines(&got), "{}", wire);
+    Ok(())
+}
+
 /// What may happen to the events of a stream on a bad day.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
@@ -490,6 +515,18 @@ proptest! {
     fn a_responses_document_says_what_it_was_given(mut plan in plan()) {
         plan.never_fail();
         check_document(RESPONSES, &plan)?;
+    }
+
+    #[test]
+    fn a_chat_stream_survives_the_way_to_responses(mut plan in plan()) {
+        plan.limit(CHAT);
+        check_across(CHAT, RESPONSES, &plan)?;
+    }
+
+    #[test]
+    fn a_responses_stream_survives_the_way_to_chat(mut plan in plan()) {
+        plan.limit(CHAT);
+        check_across(RESPONSES, CHAT, &plan)?;
     }
 
     #[test]
