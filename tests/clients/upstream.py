@@ -78,6 +78,13 @@ class Broken:
 
 
 @dataclass
+class Pause:
+    """Silence in the middle of the answer."""
+
+    seconds: float
+
+
+@dataclass
 class Raw:
     """Bytes of the stream as they are, e.g. an error frame."""
 
@@ -161,6 +168,8 @@ class Stream:
         size = self.answer.slice
         if isinstance(part, Raw):
             yield part.data
+        elif isinstance(part, Pause):
+            time.sleep(part.seconds)
         elif isinstance(part, Broken):
             error = {"message": part.message, "type": "server_error", "param": None, "code": part.code}
             yield self.data(json.dumps({"error": error}))

@@ -41,6 +41,12 @@ class Run:
         self.upstream = None
         self.proxy = None
 
+    def beside(self, name):
+        """A run of its own through the same proxy."""
+        other = Run(self.scenario, self.options, self.folder / name)
+        other.upstream, other.proxy = self.upstream, self.proxy
+        return other
+
     def environment(self):
         env = {
             "PATH": os.environ["PATH"],
@@ -59,6 +65,7 @@ class Run:
             "wire_api": "responses",
             "env_key": "PATCHBAY_CLIENT_KEY",
         } | self.scenario.provider
+        settings = {key: value for key, value in settings.items() if value is not None}
         inside = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
         return ["-c", f"model_providers.{PROVIDER}={{{inside}}}", "-c", f"model_provider={PROVIDER}"]
 

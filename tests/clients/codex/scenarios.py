@@ -5,15 +5,18 @@ stdout, and the files it left. Requests that a strict Chat Completions server wo
 scenario by themselves.
 """
 import base64
+import concurrent.futures
 import json
 import os
+import re
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
 from harness import CLIENT_KEY, Failed, equal, expect
 from mcp_calc import PNG
-from upstream import USAGE, Answer, Call, Interleaved, Raw, Reasoning, Refusal, Text, fail
+from upstream import USAGE, Answer, Call, Interleaved, Pause, Raw, Reasoning, Refusal, Text, fail
 
 # Everything that escaping and slicing can break: quotes, backslashes, controls, two- to four-byte
 # characters, a family emoji, U+2028 and a combining mark.
@@ -819,6 +822,181 @@ class Nothing(Scenario):
     def check(self, run):
         run.succeeded(requests=1)
         equal([m for m in run.messages() if m], [], "the messages")
+
+
+# ---- more of what Codex can do ------------------------------------------------------------------------
+class ViewImage(Scenario):
+    """An image as the result of a tool: chat tool messages hold text only, so it comes behind them."""
+
+    name = "view-image"
+
+    def prepare(self, run):
+        self.path = run.work / "dot.png"
+        self.path.write_bytes(base64.b64decode(PNG))
+
+    def script(self, request):
+        if request.n == 1:
+            calls = [Call.of("call_1", "view_image", path=str(self.path)), Call.of("call_2", "exec_command", cmd="echo two")]
+            return Answer([*calls], finish="tool_calls")
+        return Answer([Text("A dot.")])
+
+    def check(self, run):
+        run.succeeded("A dot.", requests=2)
+        equal(list(tool_outputs(run.requests[1])), ["call_1", "call_2"], "the answered calls")
+        equal(len(images(run.requests[1])), 1, "images upstream")
+        equal(run.requests[1].messages()[-1]["role"], "user", "who shows the image")
+
+
+class SubAgent(Scenario):
+    """A sub-agent has a session of its own through the same proxy, at the same time."""
+
+    name = "sub-agent"
+    model = "some-model"
+
+    def script(self, request):
+        if "do the child's work" in text_of_last(request):
+            return Answer([Text("The child is done.")])
+        if not tool_outputs(request):
+            spawn = Call.of("call_spawn", request.tool("spawn_agent"), message="do the child's work", agent_type="default")
+            return Answer([spawn], finish="tool_calls")
+        return Answer([Text(FINAL)])
+
+    def check(self, run):
+        run.succeeded(FINAL)
+        spawned = run.items("collab_tool_call")
+        equal([(item["tool"], item["status"]) for item in spawned][:1], [("spawn_agent", "completed")], "the spawned agents")
+
+
+class Effort(Scenario):
+    """Settings that a chat server may not know are clamped or left out, never refused."""
+
+    name = "effort-and-verbosity"
+
+    def arguments(self, _run):
+        settings = ['model_reasoning_effort="xhigh"', 'model_reasoning_summary="detailed"', 'model_verbosity="low"', 'service_tier="fast"', 'web_search="live"']
+        return [word for setting in settings for word in ("-c", setting)]
+
+    def script(self, request):
+        return Answer([Text(FINAL)])
+
+    def check(self, run):
+        run.succeeded(FINAL, requests=1)
+        equal(run.requests[0].body.get("reasoning_effort"), "high", "reasoning_effort")
+
+
+class Silence(Scenario):
+    """The upstream falls silent for longer than Codex waits between events; comments would not help."""
+
+    name = "silent-upstream"
+    provider = {"stream_idle_timeout_ms": 1500, "stream_max_retries": 0}
+
+    def config(self, upstream):
+        return f"""
+[timeouts]
+keep_alive_ms = 400
+
+[providers.slow]
+url = "{upstream.url}"
+credential = {{ kind = "key", env = "UPSTREAM_KEY" }}
+"""
+
+    def script(self, request):
+        return Answer([Text("Wait"), Pause(3), Text(" for it.")])
+
+    def check(self, run):
+        run.succeeded("Wait for it.", requests=1)
+
+
+class Crowd(Scenario):
+    """Several sessions with tools at once through one proxy; nobody gets another's answer."""
+
+    name = "six-at-once"
+
+    def drive(self, run):
+        def one(number):
+            session = run.beside(f"session-{number}")
+            return session.codex(f"I am number {number}.")
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            self.sessions = list(pool.map(one, range(6)))
+
+    def script(self, request):
+        number = re.findall(r"I am number (\d)\.", request.text("user"))[-1]
+        if not tool_outputs(request):
+            return Answer([Text(f"I look, {number}."), Call.of("call_1", "exec_command", cmd=f"echo {number} > who.txt")], finish="tool_calls", slice=1)
+        return Answer([Text(f"You are number {number}.")], slice=1)
+
+    def check(self, run):
+        for number, session in enumerate(self.sessions):
+            session.succeeded(f"You are number {number}.")
+            equal((session.work / "who.txt").read_text(), f"{number}\n", "what the tool wrote")
+        run.cost(12)
+
+
+KEYS = """
+[clients.keys]
+tester = "{client}"
+
+[providers.house]
+url = "{url}"
+credential = {{ kind = "key", env = "UPSTREAM_KEY" }}
+"""
+
+
+class ClientKey(TextClassic):
+    """With client keys: the right one is let in, and goes no further."""
+
+    name = "client-key"
+
+    def config(self, upstream):
+        return KEYS.format(client=CLIENT_KEY, url=upstream.url)
+
+
+class WrongClientKey(Scenario):
+    """A wrong client key is the client's own 401; the upstream hears nothing."""
+
+    name = "client-key-wrong"
+    provider = {"request_max_retries": 0, "stream_max_retries": 0}
+
+    def config(self, upstream):
+        return KEYS.format(client="sk-another-one", url=upstream.url)
+
+    def script(self, request):
+        raise Failed("nobody was to ask")
+
+    def check(self, run):
+        run.failed("401", requests=0)
+
+
+class ChatGptLogin(Scenario):
+    """Codex logged in to ChatGPT, with a provider named OpenAI: compressed bodies, and more fields."""
+
+    name = "chatgpt-login"
+    provider = {"name": "OpenAI", "requires_openai_auth": True, "env_key": None}
+
+    def prepare(self, run):
+        claims = {
+            "exp": 4102444800, "email": "someone@example.com",
+            "https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": "acc-1", "chatgpt_user_id": "user-1"},
+        }
+        part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+        token = f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims)}.c2lnbmF0dXJl"
+        tokens = {"id_token": token, "access_token": token, "refresh_token": "refresh", "account_id": "acc-1"}
+        today = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": today}
+        (run.home / ".codex" / "auth.json").write_text(json.dumps(auth))
+
+    def arguments(self, run):
+        return ["-c", f"chatgpt_base_url={json.dumps(f'http://127.0.0.1:{run.proxy.port}/backend-api/')}"]
+
+    def script(self, request):
+        if request.n == 1:
+            return Answer([Reasoning("Hm."), Call.of("call_1", "exec_command", cmd="echo hello")], finish="tool_calls")
+        return Answer([Text(FINAL)])
+
+    def check(self, run):
+        run.succeeded(FINAL, requests=2)
+        expect("hello" in tool_outputs(run.requests[1])["call_1"], "the output did not come back", tool_outputs(run.requests[1]))
 
 
 # ---- an upstream that speaks Responses: the proxy is a relay ---------------------------------------------
