@@ -13,18 +13,21 @@
 
 mod sim;
 
+use sim::net::Broken;
+use sim::run::{Stats, run};
+
 #[test]
 fn the_worker_survives_every_seed() {
     if let Ok(seed) = std::env::var("PATCHBAY_SIM_SEED") {
         let seed = seed.parse().expect("PATCHBAY_SIM_SEED is a number");
-        println!("{:?}", sim::run::run(seed, true).unwrap());
+        println!("{:?}", run(seed, true, Broken::Nothing).unwrap());
         return;
     }
     let count = std::env::var("PATCHBAY_SIM_SEEDS").map_or(256, |text| text.parse().unwrap());
-    let mut total = sim::run::Stats::default();
+    let mut total = Stats::default();
     let mut failed = Vec::new();
     for seed in 0..count {
-        let result = std::panic::catch_unwind(|| sim::run::run(seed, false));
+        let result = std::panic::catch_unwind(|| run(seed, false, Broken::Nothing));
         match result {
             Ok(Ok(stats)) => {
                 total.requests += stats.requests;
@@ -49,4 +52,26 @@ fn the_worker_survives_every_seed() {
          PATCHBAY_SIM_SEED=N cargo test --test simulate -- --nocapture",
         failed.len()
     );
+}
+
+/// A world that is broken on purpose must be noticed, or the test above proves nothing.
+#[test]
+fn what_is_broken_on_purpose_is_noticed() {
+    const SEEDS: u64 = 24;
+    for (broken, words) in [
+        (Broken::Edges, &["waits for nothing", "wait at the upstream's side", "is gone"][..]),
+        (Broken::Closes, &["sockets are open", "is gone", "no timeout for the stall"]),
+        (Broken::Bytes, &["no HTTP", "not JSON", "the reply"]),
+        (Broken::Ends, &["a success, but the upstream's reply was"]),
+        (Broken::Twice, &["executed twice"]),
+        (Broken::Swapped, &["of another request"]),
+        (Broken::Turns, &["spins"]),
+    ] {
+        let errors = (0..SEEDS).filter_map(|seed| run(seed, false, broken).err());
+        let errors: Vec<String> = errors.collect();
+        let right = errors.iter().filter(|error| words.iter().any(|word| error.contains(word)));
+        let right = right.count();
+        println!("{broken:?}: {} of {SEEDS} seeds failed, {right} as expected", errors.len());
+        assert!(right as u64 * 3 > SEEDS, "{broken:?} goes unnoticed: {errors:#?}");
+    }
 }

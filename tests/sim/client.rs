@@ -154,6 +154,11 @@ impl Client {
         self.lazy
     }
 
+    /// True when its connection may look idle while it still reads what was sent long ago.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.pace, Pace::Slow { .. })
+    }
+
     /// The markers of its requests.
     pub(crate) fn owns(&self, marker: &str) -> bool {
         self.asks.iter().any(|ask| ask.marker == marker)

@@ -17,6 +17,8 @@ pub(crate) struct Case<'c> {
     pub(crate) profile: &'c Profile,
     /// The client stalls for ever: it may be cut.
     pub(crate) lazy: bool,
+    /// The client reads slowly: between two requests, its connection may be closed as idle.
+    pub(crate) slow: bool,
 }
 
 impl Case<'_> {
@@ -77,6 +79,9 @@ impl Case<'_> {
             }
         }
         if self.profile.jump || self.record.ask.broken {
+            return Ok(());
+        }
+        if !has_head && self.last().is_none() && self.slow && self.record.served > 0 {
             return Ok(());
         }
         let draining = self.profile.drain_us.is_some_and(|at| at <= self.record.at_us);

@@ -116,6 +116,27 @@ struct Name {
     told: usize,
 }
 
+/// What is broken on purpose, to show that somebody notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Broken {
+    #[default]
+    Nothing,
+    /// Some edges are forgotten, as by a worker that loses track of readiness.
+    Edges,
+    /// Sockets of upstreams are not closed.
+    Closes,
+    /// Some bytes of what is written get lost.
+    Bytes,
+    /// Some upstream ends are taken for good ones.
+    Ends,
+    /// Requests are sent twice.
+    Twice,
+    /// Replies of two clients are exchanged.
+    Swapped,
+    /// Every turn asks for the next one at once.
+    Turns,
+}
+
 /// The network.
 #[derive(Debug)]
 pub(crate) struct SimNet {
@@ -139,6 +160,7 @@ pub(crate) struct SimNet {
     pub(crate) violations: Vec<String>,
     /// Whether to print every call.
     pub(crate) trace: bool,
+    pub(crate) broken: Broken,
 }
 
 const CLIENT: &str = "10.0.0.1:4000";
@@ -161,6 +183,7 @@ impl SimNet {
             moved: 0,
             violations: Vec::new(),
             trace: false,
+            broken: Broken::Nothing,
         }
     }
 
@@ -264,6 +287,9 @@ impl SimNet {
                 continue;
             }
             conn.edge = Edge::default();
+            if self.broken == Broken::Edges && self.random.chance(50) {
+                continue;
+            }
             let level = conn.connect == Connect::Done && self.random.chance(self.rates.level);
             let ended = conn.fin_in || conn.rst_in;
             ready.push(Ready {
@@ -650,7 +676,8 @@ impl Net for SimNet {
         } else if count < from.len() {
             conn.write_blocked = true;
         }
-        conn.outbox.extend(&from[..count]);
+        let lost = self.broken == Broken::Bytes && conn.to.is_none() && self.random.chance(20);
+        conn.outbox.extend(&from[..count - usize::from(lost)]);
         self.moved += 1;
         self.log(id, format_args!("write {count} of {}", from.len()));
         Ok(count)
@@ -682,6 +709,7 @@ impl Net for SimNet {
                     self.conns[id.0].reset_peer(true);
                 }
             }
+            What::Conn(id) if self.broken == Broken::Closes && self.conns[id.0].to.is_some() => {}
             What::Conn(id) => {
                 let lose = self.random.chance(500);
                 let now = self.now_us;

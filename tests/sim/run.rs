@@ -2,7 +2,7 @@
 
 use crate::sim::client::Client;
 use crate::sim::judge::Case;
-use crate::sim::net::{SimNet, found};
+use crate::sim::net::{Broken, SimNet, found};
 use crate::sim::upstream::{Execution, Fate, Server};
 use crate::sim::{Profile, Random};
 use patchbay::config::{Config, Credential, Limits, Provider, Route, Timeouts, Url};
@@ -127,7 +127,7 @@ fn plan_names(net: &mut SimNet, profile: &Profile, random: &mut Random) {
 }
 
 /// Runs a seed to its end. The error says what went wrong.
-pub(crate) fn run(seed: u64, trace: bool) -> Result<Stats, String> {
+pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, String> {
     let mut random = Random::new(seed);
     let profile = Profile::of(&mut random);
     if trace {
@@ -135,7 +135,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Result<Stats, String> {
     }
     let config = Arc::new(config(&mut random)?);
     let mut net = SimNet::new(random.next(), profile.rates);
-    net.trace = trace;
+    (net.trace, net.broken) = (trace, broken);
     plan_names(&mut net, &profile, &mut random);
     if profile.starve {
         let from = random.below(2_000_000);
@@ -163,6 +163,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Result<Stats, String> {
         jump_us,
     };
     run.finish()?;
+    run.lie(broken);
     run.judge()
 }
 
@@ -225,6 +226,9 @@ impl Run {
         }
         self.deadline = self.worker.turn(&ready, now);
         self.turns += 1;
+        if self.worker.net_mut().broken == Broken::Turns {
+            self.deadline = Some(now.instant);
+        }
         let idle = ready.is_empty() && self.worker.net_mut().moved == moved;
         self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
         if self.idle_turns > IDLE_TURNS_MAX {
@@ -350,6 +354,34 @@ impl Run {
         Ok(())
     }
 
+    /// Changes what was seen, to show that the judge notices.
+    fn lie(&mut self, broken: Broken) {
+        match broken {
+            Broken::Ends => {
+                for execution in self.server.executions.iter_mut().step_by(3) {
+                    execution.sent /= 2;
+                    execution.reply.fate = Fate::Cut { at: execution.sent, reset: false };
+                }
+            }
+            Broken::Twice => {
+                let first = self.server.executions.first().cloned();
+                self.server.executions.extend(first);
+            }
+            Broken::Swapped => {
+                let mut records: Vec<_> = self
+                    .clients
+                    .iter_mut()
+                    .filter_map(|client| client.records.first_mut())
+                    .collect();
+                if let [first, .., last] = records.as_mut_slice() {
+                    std::mem::swap(&mut first.outcome, &mut last.outcome);
+                }
+            }
+            Broken::Edges | Broken::Closes | Broken::Bytes | Broken::Turns => {}
+            Broken::Nothing => {}
+        }
+    }
+
     fn judge(mut self) -> Result<Stats, String> {
         let counts = self.worker.counts();
         if counts != Counts::default() {
@@ -369,8 +401,8 @@ impl Run {
                 stats.retried += executions.len().saturating_sub(1);
                 let whole = matches!(record.outcome, crate::sim::client::Outcome::Whole(_));
                 stats.whole += usize::from(whole);
-                let (profile, lazy) = (&self.profile, client.is_lazy());
-                let case = Case { record, executions, net, profile, lazy };
+                let (profile, lazy, slow) = (&self.profile, client.is_lazy(), client.is_slow());
+                let case = Case { record, executions, net, profile, lazy, slow };
                 case.judge().map_err(|error| format!("{}: {error}", record.ask.marker))?;
             }
         }

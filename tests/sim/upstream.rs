@@ -251,7 +251,15 @@ impl Server {
             let span = *self.random.pick(&[8, 300, 3_000, 30_000]);
             let most = 1 + self.random.below(span);
             let to = end.min(execution.sent + most as usize);
-            let taken = net.peer_send(link.id, &reply.bytes[execution.sent..to]);
+            let last = to == reply.bytes.len() && !reply.junk.is_empty();
+            let taken = if last {
+                // The junk arrives together with the last bytes, or it could be an answer to the
+                // next request.
+                let all = [&reply.bytes[execution.sent..], reply.junk].concat();
+                net.peer_send(link.id, &all).min(to - execution.sent)
+            } else {
+                net.peer_send(link.id, &reply.bytes[execution.sent..to])
+            };
             execution.sent += taken;
             if taken == 0 {
                 // No room: the next look comes when the proxy has read, at this very time.
@@ -299,9 +307,6 @@ fn finish(
             link.closed = true;
         }
         Fate::Whole => {
-            if !execution.reply.junk.is_empty() {
-                net.peer_send(link.id, execution.reply.junk);
-            }
             if execution.reply.closes {
                 net.peer_close(link.id);
                 link.closed = true;
@@ -367,7 +372,9 @@ fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Ra
         }
         _ => Fate::Whole,
     };
-    let junk = random.chance(profile.trouble / 4) && framing != 2;
+    // Where reads may stop early, nobody can tell junk from a late answer.
+    let whole_reads = profile.rates.short + profile.rates.block == 0;
+    let junk = random.chance(profile.trouble / 4) && framing != 2 && whole_reads;
     let junk: &[u8] = if junk { JUNK } else { b"" };
     Reply { status, content, fate, whole_from, bytes, junk, closes }
 }
