@@ -1,5 +1,5 @@
 //! The transcoder in all its forms: stream and document on either side, relays, cuts and failures.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -180,4 +180,36 @@ fn a_relayed_stream_that_breaks_off_says_so() {
     let rest = text.strip_prefix(first).unwrap();
     assert!(rest.contains("\"error\":{"), "{rest}");
     assert!(!rest.contains("[DONE]"), "{rest}");
+}
+
+#[test]
+fn a_failure_behind_a_relayed_responses_stream_fits_its_numbers() {
+    let mut whole = to_responses(Form::Stream, Form::Stream);
+    let stream = run(&mut whole, &chat_text("some text"), 4096);
+    let frames: Vec<&str> = stream.split_inclusive("\n\n").collect();
+    let sent = frames[..4].concat();
+    let half = sent.clone() + &frames[4][..20];
+    let id = last_response(&sent)["id"].clone();
+    for clean in [true, false] {
+        let reply = Reply { ids: Ids::new(9), created_at: NOW_S, codex: false, done_marker: false };
+        let encoder = by_name("responses").unwrap().encoder(&Request::default(), reply);
+        let mut relay =
+            Transcoder::relay(decoder("responses"), encoder, Form::Stream, None, FRAME_BYTES_MAX);
+        let mut out = Vec::new();
+        let used = relay.push(half.as_bytes(), NOW_S, &mut out).unwrap();
+        if clean {
+            relay.finish(&half.as_bytes()[used..], NOW_S, &mut out);
+        } else {
+            relay.fail(&Failure::new(Fault::upstream(Kind::Truncated), "cut"), NOW_S, &mut out);
+        }
+        let text = String::from_utf8(out).unwrap();
+        let rest = text.strip_prefix(&sent).expect("what came goes out, half an event does not");
+        let events = rest.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events: Vec<Value> = events.map(|data| serde_json::from_str(data).unwrap()).collect();
+        let numbers: Vec<_> =
+            events.iter().map(|event| event["sequence_number"].as_u64()).collect();
+        assert_eq!(numbers, [Some(4), Some(5)], "clean {clean}: {rest}");
+        assert_eq!(events[1]["type"], "response.failed", "clean {clean}");
+        assert_eq!(events[1]["response"]["id"], id, "the id that the client knows");
+    }
 }
