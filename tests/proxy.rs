@@ -446,7 +446,8 @@ fn what_codex_asks_besides_answers() {
           connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
           sec-websocket-version: 13\r\n\r\n",
     );
-    assert_eq!(client.reply().status, 426);
+    let got = client.reply();
+    assert_eq!((got.status, got.header("upgrade")), (426, Some("HTTP/1.1")));
     for path in ["/models", "/v1/models", "//v1//models/"] {
         let mut client = patchbay.connect();
         client.send_get(path);

@@ -96,9 +96,15 @@ pub fn write_reply_head<'h>(
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    if !keep_alive || body == BodyLength::UntilClose {
-        out.extend_from_slice(b"connection: close\r\n");
-    }
+    let close = !keep_alive || body == BodyLength::UntilClose;
+    let connection: &[u8] = match (status, close) {
+        // What is spoken here instead (RFC 9110 section 15.5.22).
+        (426, true) => b"upgrade: HTTP/1.1\r\nconnection: close, upgrade\r\n",
+        (426, false) => b"upgrade: HTTP/1.1\r\nconnection: upgrade\r\n",
+        (_, true) => b"connection: close\r\n",
+        (_, false) => b"",
+    };
+    out.extend_from_slice(connection);
     rest(headers, body, out).inspect_err(|_| out.truncate(start))
 }
 
