@@ -531,6 +531,52 @@ fn names_and_connect_slots_are_waited_for_in_order() {
 }
 
 #[test]
+fn a_connect_slot_that_its_caller_does_not_need_goes_to_the_next() {
+    let mut stage = Stage::new("chat", |config| config.limits.connecting_max = 1);
+    let first = stage.client();
+    let busy = stage.ask(first, &post("/v1/responses", REQUEST));
+    stage.give(busy, &sse(CHAT_START));
+    let waiting: Vec<usize> = (0..3).map(|_| stage.client()).collect();
+    for &client in &waiting {
+        stage.give(client, &post("/v1/responses", REQUEST));
+    }
+    let dialled = stage.sockets();
+    assert_eq!(stage.worker.counts().waiting, 2);
+    // An answer ends and a connect succeeds at once: one waits no more for a connect.
+    let end = format!("{}0\r\n\r\n", chunk(CHAT_END));
+    stage.worker.net_mut().sockets[busy - 1].inbox.extend(end.as_bytes());
+    let ready = [busy, dialled].map(|socket| Stage::ready(u32::try_from(socket).unwrap()));
+    stage.turn(&ready);
+    let counts = stage.worker.counts();
+    assert_eq!((counts.waiting, counts.upstreams), (0, 3), "{counts:?}");
+}
+
+#[test]
+fn a_client_that_takes_its_reply_slowly_is_not_idle() {
+    let mut stage = Stage::new("chat", |_| {});
+    let client = stage.client();
+    let upstream = stage.ask(client, &post("/v1/responses", REQUEST));
+    stage.worker.net_mut().sockets[client - 1].room = Some(10);
+    stage.give(upstream, &format!("{}{}0\r\n\r\n", sse(CHAT_START), chunk(CHAT_END)));
+    assert_eq!(stage.worker.counts().exchanges, 0);
+    for _ in 0..5 {
+        stage.pass(Duration::from_secs(40));
+        stage.worker.net_mut().sockets[client - 1].room = Some(10);
+        stage.give(client, "");
+        assert_eq!(stage.take(client).len() % 10, 0);
+        assert!(!stage.is_closed(client));
+    }
+    stage.worker.net_mut().sockets[client - 1].room = None;
+    stage.give(client, "");
+    assert!(stage.take(client).ends_with("\r\n0\r\n\r\n"));
+    // Its idleness begins now.
+    stage.pass(Duration::from_secs(74));
+    assert!(!stage.is_closed(client));
+    stage.pass(Duration::from_secs(1));
+    assert!(stage.is_closed(client));
+}
+
+#[test]
 fn a_drain_closes_what_is_idle_and_lets_the_rest_finish() {
     let mut stage = Stage::new("chat", |_| {});
     let (idle, busy, endless) = (stage.client(), stage.client(), stage.client());
