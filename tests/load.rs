@@ -438,7 +438,7 @@ impl Read for Impatient {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let patience = if self.inside { 20_000 } else { self.patience_ms.max(1) };
         self.stream.set_read_timeout(Some(Duration::from_millis(patience)))?;
-        if !self.inside && self.patience_ms % 5 == 0 {
+        if !self.inside && self.patience_ms.is_multiple_of(5) {
             // Whether it came or not: nothing of it is read.
             let _ = self.stream.peek(&mut [0]);
             return Ok(0);
