@@ -229,12 +229,16 @@ fn a_compaction_is_one_item_that_comes_back_as_a_summary() {
 #[test]
 fn keep_alives() {
     let request = responses().decode_request(PLAIN).unwrap();
-    for (codex, expected) in [
-        (true, "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":2}\n\n"),
-        (false, ": keepalive\n\n"),
+    for (codex, started, expected) in [
+        (true, true, "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":2}\n\n"),
+        (true, false, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
+        (false, true, ": keepalive\n\n"),
+        (false, false, ": keepalive\n\n"),
     ] {
         let mut encoder = responses().encoder(&request, reply(codex));
-        encoder.event(start(), 0, &mut Vec::new());
+        if started {
+            encoder.event(start(), 0, &mut Vec::new());
+        }
         let mut out = Vec::new();
         encoder.keep_alive(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);

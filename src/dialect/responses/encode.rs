@@ -494,10 +494,14 @@ impl Encode for Encoder {
 
     fn keep_alive(&mut self, out: &mut Vec<u8>) {
         // Codex's idle timer counts events, not comments.
-        if self.codex && self.stage == Stage::Started {
-            self.frame("keepalive", out, |_, _| {});
-        } else {
-            out.extend_from_slice(b": keepalive\n\n");
+        match self.stage {
+            Stage::Started if self.codex => self.frame("keepalive", out, |_, _| {}),
+            // Not numbered: the stream's numbers begin with its first event, and those of a relayed
+            // stream are the upstream's.
+            _ if self.codex => {
+                out.extend_from_slice(b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n");
+            }
+            _ => out.extend_from_slice(b": keepalive\n\n"),
         }
     }
 }
