@@ -11,6 +11,7 @@ pub mod pool;
 mod reply;
 pub mod route;
 mod serve;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 pub mod timer;

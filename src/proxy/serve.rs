@@ -8,9 +8,10 @@ use crate::proxy::net::Net;
 use crate::proxy::order::Intake;
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
+use crate::proxy::shared::Now;
 use crate::proxy::transport::Got;
 use crate::proxy::upstream::head_limits;
-use crate::proxy::worker::{Now, Worker};
+use crate::proxy::worker::Worker;
 use crate::wire::http1::{BodyDecoder, BodyLimits, Method, RequestHead, write_continue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -4,8 +4,9 @@ use crate::config::{Config, Credential, Limits, Model, Provider, Route, Timeouts
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
+use crate::proxy::shared::Now;
 use crate::proxy::transport::TlsTable;
-use crate::proxy::worker::{Counts, Now, Worker};
+use crate::proxy::worker::{Counts, Worker};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -7,36 +7,20 @@ use crate::proxy::exchange::{Held, Parked};
 use crate::proxy::meter::Meter;
 use crate::proxy::net::{Net, Ready, SocketId};
 use crate::proxy::pool::Pool;
+use crate::proxy::shared::{Now, Shared};
 use crate::proxy::timer::Timers;
 use crate::proxy::transport::{Link, TlsTable};
 use crate::proxy::upstream::{Phase, Upstream};
-use crate::wire::buffer;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most bytes of one read.
-const READ_BYTES_MAX: usize = 16 << 10;
 /// Connections taken from one listener in one turn.
 const ACCEPTS_MAX: u32 = 64;
 /// How long nothing is accepted after the process ran out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Buffers kept for use again, their usual size, and the size above which they are not kept.
-const BUFFERS_KEPT: usize = 256;
-const BUFFER_BYTES: usize = 4 << 10;
-const BUFFER_BYTES_MAX: usize = 256 << 10;
-
-/// The time, as the driver read it once for a whole turn.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For deadlines.
-    pub instant: Instant,
-    /// Unix time in seconds, for what is shown to people.
-    pub unix_s: u64,
-}
-
 /// What a worker holds at the moment. All are zero after a drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -54,25 +38,6 @@ pub struct Counts {
     pub timers: usize,
     /// Buffers in use.
     pub buffers: usize,
-}
-
-/// What both halves of an exchange use.
-#[derive(Debug)]
-pub(crate) struct Shared<N: Net> {
-    pub(crate) net: N,
-    pub(crate) config: Arc<Config>,
-    pub(crate) tls: Arc<TlsTable>,
-    pub(crate) buffers: buffer::Pool,
-    pub(crate) scratch: Box<[u8]>,
-    pub(crate) meter: Meter,
-    pub(crate) unix_s: u64,
-}
-
-impl<N: Net> Shared<N> {
-    /// The vector itself if it owns memory, else one from the pool.
-    pub(crate) fn stage(&mut self, staged: &mut Vec<u8>) -> Vec<u8> {
-        if staged.capacity() > 0 { std::mem::take(staged) } else { self.buffers.lease() }
-    }
 }
 
 /// Who a socket belongs to.
@@ -138,11 +103,8 @@ impl<N: Net> Worker<N> {
         seed: u64,
         now: Now,
     ) -> Self {
-        let buffers = buffer::Pool::new(BUFFERS_KEPT, BUFFER_BYTES, BUFFER_BYTES_MAX);
-        let scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();
-        let (meter, unix_s) = (Meter::default(), now.unix_s);
         let mut worker = Self {
-            shared: Shared { net, config, tls, buffers, scratch, meter, unix_s },
+            shared: Shared::new(net, config, tls, now),
             ids: Ids::new(seed),
             shutdown: false,
             timers: Timers::default(),

@@ -9,8 +9,9 @@ use patchbay::config::{Config, Credential, Limits, Provider, Route, Timeouts, Ur
 use patchbay::dialect;
 use patchbay::dialect::quirks::Quirks;
 use patchbay::proxy::net::Lookup;
+use patchbay::proxy::shared::Now;
 use patchbay::proxy::transport::TlsTable;
-use patchbay::proxy::worker::{Counts, Now, Worker};
+use patchbay::proxy::worker::{Counts, Worker};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -6,8 +6,9 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::client::Client;
 use crate::proxy::net::Net;
 use crate::proxy::reply;
+use crate::proxy::shared::{Now, Shared};
 use crate::proxy::upstream::{Head, Read, Upstream};
-use crate::proxy::worker::{Now, Shared, Worker};
+use crate::proxy::worker::Worker;
 use crate::transcode::{Form, Transcoder};
 use crate::wire::http1::{BodyLength, chunk_begin, chunk_end, last_chunk, write_reply_head};
 
