@@ -3,7 +3,9 @@
 use super::expand::is_name;
 use super::file::{self, File};
 use super::nearest::nearest;
-use super::{ClientKey, Config, Credential, Limits, Model, Provider, Route, Timeouts, Url};
+use super::{
+    ClientKey, Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url,
+};
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -134,6 +136,9 @@ fn build(
             .server_info
             .clone()
             .or_else(|| server.server_info.map(|path| folder.join(path))),
+        tls: None,
+        address_rate: None,
+        capture: None,
     })
 }
 
@@ -220,6 +225,9 @@ fn provider(
         ca_file: written.ca_file.map(|path| folder.join(path)),
         quirks,
         models,
+        allow: Vec::new(),
+        bridge: None,
+        instructions: None,
     })
 }
 
@@ -340,7 +348,8 @@ fn typed_route(typed: &str, providers: &mut [Provider]) -> Result<Route, String>
             provider.models.push(self::model(written, &provider.quirks)?);
         }
     }
-    Ok(Route { pattern: pattern.to_owned(), provider, model: Some(model.to_owned()) })
+    let (pattern, model) = (pattern.to_owned(), Some(model.to_owned()));
+    Ok(Route { pattern, provider, model, defaults: Defaults::default() })
 }
 
 fn file_route(written: file::Route, providers: &[Provider]) -> Result<Route, String> {
@@ -354,7 +363,8 @@ fn file_route(written: file::Route, providers: &[Provider]) -> Result<Route, Str
     if written.upstream_model.as_deref() == Some("") {
         return Err("upstream_model is empty: leave it out to keep the client's".to_owned());
     }
-    Ok(Route { pattern: written.model, provider, model: written.upstream_model })
+    let (pattern, model) = (written.model, written.upstream_model);
+    Ok(Route { pattern, provider, model, defaults: Defaults::default() })
 }
 
 fn check_pattern(pattern: &str) -> Result<(), String> {
@@ -378,12 +388,18 @@ fn implied_routes(
         for model in &it.models {
             let pattern = model.id.clone();
             if routes.iter().all(|route| route.pattern != pattern) {
-                routes.push(Route { pattern, provider, model: None });
+                routes.push(Route {
+                    pattern,
+                    provider,
+                    model: None,
+                    defaults: Defaults::default(),
+                });
             }
         }
     }
     if providers.len() == 1 && !has_routes && routes.iter().all(|route| route.pattern != "*") {
-        routes.push(Route { pattern: "*".to_owned(), provider: 0, model: None });
+        let (pattern, defaults) = ("*".to_owned(), Defaults::default());
+        routes.push(Route { pattern, provider: 0, model: None, defaults });
     }
     if routes.is_empty() {
         return Err("no model leads anywhere: add `models` to the providers, or [[routes]]".into());
@@ -436,7 +452,7 @@ fn client_keys(written: file::Clients) -> Result<Vec<ClientKey>, String> {
                 "[clients.keys] {name}: a key is made of visible ASCII characters, at least one"
             ));
         }
-        Ok(ClientKey { name, secret })
+        Ok(ClientKey { name, secret, rate: None, exchanges_max: None, models: Vec::new() })
     };
     written.keys.into_iter().map(key).collect()
 }

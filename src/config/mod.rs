@@ -45,6 +45,39 @@ pub struct Config {
     pub http_shutdown: bool,
     /// Where to write `{"port":N,"pid":N}` once listening.
     pub server_info: Option<PathBuf>,
+    /// Speak TLS to clients with this certificate.
+    pub tls: Option<ServerTls>,
+    /// Requests that one address may make where there are no client keys; `None` = any number.
+    pub address_rate: Option<Rate>,
+    /// Where exchanges are written down, for engineers; `None` = nowhere.
+    pub capture: Option<Capture>,
+}
+
+/// The certificate shown to clients: PEM files, read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How often something may happen (GCRA: a steady rate with a burst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a minute, at least 1.
+    pub per_minute: u32,
+    /// Of those, at once; at least 1.
+    pub burst: u32,
+}
+
+/// Where exchanges are written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Of each side of an exchange, so many bytes.
+    pub side_bytes_max: usize,
 }
 
 /// One upstream.
@@ -66,6 +99,14 @@ pub struct Provider {
     pub quirks: Quirks,
     /// The models it is known to have, listed by `GET /models`.
     pub models: Vec<Model>,
+    /// The only models that clients may name for it (400 `model_not_allowed` for others); empty =
+    /// all. A name with an effort suffix counts as its model.
+    pub allow: Vec<String>,
+    /// Text put into `instructions` when the client brings its own system prompt and tools, which
+    /// then stay as developer text; `None` = off.
+    pub bridge: Option<String>,
+    /// `instructions` for requests that have none, where the upstream wants some.
+    pub instructions: Option<String>,
 }
 
 /// A model as `GET /models` lists it.
@@ -121,6 +162,19 @@ pub enum Credential {
     Key(String),
     /// The caller's own `Authorization` passes through.
     Client,
+    /// The tokens of `codex login`, refreshed; else the API key of the same file.
+    CodexAuth(CodexAuth),
+}
+
+/// Where the tokens of `codex login` are, and where they are refreshed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodexAuth {
+    /// `auth.json`.
+    pub path: PathBuf,
+    /// The token endpoint.
+    pub token_url: Url,
+    /// Where requests go when the file holds only an API key.
+    pub key_url: Url,
 }
 
 impl std::fmt::Debug for Credential {
@@ -130,6 +184,7 @@ impl std::fmt::Debug for Credential {
             Self::None => "None",
             Self::Key(_) => "Key(..)",
             Self::Client => "Client",
+            Self::CodexAuth(_) => "CodexAuth(..)",
         })
     }
 }
@@ -141,6 +196,12 @@ pub struct ClientKey {
     pub name: String,
     /// The secret.
     pub secret: String,
+    /// How often it may be used.
+    pub rate: Option<Rate>,
+    /// Exchanges at once.
+    pub exchanges_max: Option<u32>,
+    /// The models that it may ask for, as patterns; empty = all.
+    pub models: Vec<String>,
 }
 
 impl std::fmt::Debug for ClientKey {
@@ -159,6 +220,19 @@ pub struct Route {
     pub provider: usize,
     /// The model name upstream; `None` keeps the client's.
     pub model: Option<String>,
+    /// Settings for requests that do not say.
+    pub defaults: Defaults,
+}
+
+/// Settings for requests that do not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Reasoning effort.
+    pub effort: Option<String>,
+    /// Reasoning summary (`auto`, `concise`, `detailed`).
+    pub summary: Option<String>,
+    /// Verbosity (`low`, `medium`, `high`).
+    pub verbosity: Option<String>,
 }
 
 /// Sizes and counts. Every one is a key of `[limits]`.

@@ -144,7 +144,13 @@ mod tests {
     use crate::config::{ClientKey, Limits, Timeouts};
 
     fn config(keys: &[&str]) -> Config {
-        let key = |secret: &&str| ClientKey { name: "k".to_owned(), secret: (*secret).to_owned() };
+        let key = |secret: &&str| ClientKey {
+            name: "k".to_owned(),
+            secret: (*secret).to_owned(),
+            rate: None,
+            exchanges_max: None,
+            models: Vec::new(),
+        };
         Config {
             listen: vec!["192.0.2.7:8080".parse().unwrap()],
             workers: 1,
@@ -159,6 +165,9 @@ mod tests {
             retry_stale: true,
             http_shutdown: false,
             server_info: None,
+            tls: None,
+            address_rate: None,
+            capture: None,
         }
     }
 

@@ -1,8 +1,10 @@
 //! The only seam to the operating system: sockets that never block. The worker is generic over it,
 //! so the same code runs on `mio` and in the simulator.
 
+use crate::config::Url;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A socket or a listener of a [`Net`]. The generation makes a stale id of a closed socket harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +34,40 @@ pub struct Ready {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// Its addresses, in the order to try them; never empty.
-    Found(std::sync::Arc<[SocketAddr]>),
+    Found(Arc<[SocketAddr]>),
     /// Being looked up: ask again after [`Net`]'s driver said that names changed.
     Pending,
     /// Cannot be resolved, with the resolver's words.
     Failed(String),
+}
+
+/// What proves to an upstream who asks, at the moment.
+#[derive(PartialEq, Eq)]
+pub struct Token {
+    /// The value of `Authorization`.
+    pub authorization: String,
+    /// The value of `ChatGPT-Account-ID`.
+    pub account: Option<String>,
+    /// Where requests go instead of the provider's own URL.
+    pub url: Option<Url>,
+}
+
+impl std::fmt::Debug for Token {
+    /// Never shows the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What the worker knows of a token.
+#[derive(Clone, Debug)]
+pub enum TokenState {
+    /// Use it.
+    Ready(Arc<Token>),
+    /// Being refreshed: ask again after the driver said that tokens changed.
+    Pending,
+    /// There is none, and why, in words for the client: what to do about it.
+    Failed(Arc<str>),
 }
 
 /// Sockets and names. Every call returns at once; [`io::ErrorKind::WouldBlock`] means that the
@@ -80,4 +111,15 @@ pub trait Net {
 
     /// The addresses of a host and port from the configuration.
     fn resolve(&mut self, host: &str, port: u16) -> Lookup;
+
+    /// The token of a provider whose credential is refreshed outside of the worker.
+    fn token(&mut self, provider: usize) -> TokenState {
+        TokenState::Failed(Arc::from(format!("provider {provider} has no tokens")))
+    }
+
+    /// The upstream refused this token (401): get another unless there is a newer one already.
+    /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided.
+    fn token_refused(&mut self, provider: usize, token: &Arc<Token>) {
+        let _ = (provider, token);
+    }
 }

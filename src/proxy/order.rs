@@ -92,7 +92,7 @@ impl Intake {
         let own = match credential {
             Credential::Key(key) => Some(key.as_str()),
             Credential::Client => self.authorization.as_deref(),
-            Credential::None => None,
+            Credential::None | Credential::CodexAuth(_) => None,
         };
         let own = own.map(|own| own.rsplit(' ').next().unwrap_or(own));
         if let Some(secret) = own.filter(|secret| !secret.is_empty())
@@ -265,7 +265,7 @@ fn outgoing(
     const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
     let bearer;
     let authorization = match &provider.credential {
-        Credential::None => None,
+        Credential::None | Credential::CodexAuth(_) => None,
         Credential::Key(key) => {
             bearer = format!("Bearer {key}");
             Some(bearer.as_str())

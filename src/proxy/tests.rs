@@ -1,6 +1,6 @@
 //! A worker between two hands: the test is the client and the upstream, byte by byte.
 
-use crate::config::{Config, Credential, Limits, Model, Provider, Route, Timeouts, Url};
+use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url};
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
@@ -129,6 +129,9 @@ impl Stage {
                 reasoning: false,
                 apply_patch: true,
             }],
+            allow: Vec::new(),
+            bridge: None,
+            instructions: None,
         };
         let mut config = Config {
             listen: vec![ADDRESS.parse().unwrap()],
@@ -138,6 +141,7 @@ impl Stage {
                 pattern: "mine".to_owned(),
                 provider: 0,
                 model: Some("theirs".to_owned()),
+                defaults: Defaults::default(),
             }],
             client_keys: Vec::new(),
             hosts: Vec::new(),
@@ -148,6 +152,9 @@ impl Stage {
             retry_stale: true,
             http_shutdown: false,
             server_info: None,
+            tls: None,
+            address_rate: None,
+            capture: None,
         };
         change(&mut config);
         let now = Now { instant: Instant::now(), unix_s: 1_800_000_000 };

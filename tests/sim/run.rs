@@ -58,6 +58,9 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
         ca_file: None,
         quirks: Quirks::default(),
         models: Vec::new(),
+        allow: Vec::new(),
+        bridge: None,
+        instructions: None,
     })
 }
 
@@ -68,6 +71,7 @@ fn config(random: &mut Random) -> Result<Config, String> {
         pattern: pattern.to_owned(),
         provider,
         model: Some("up-model".to_owned()),
+        defaults: patchbay::config::Defaults::default(),
     };
     Ok(Config {
         listen: Vec::new(),
@@ -106,6 +110,9 @@ fn config(random: &mut Random) -> Result<Config, String> {
         retry_stale: true,
         http_shutdown: false,
         server_info: None,
+        tls: None,
+        address_rate: None,
+        capture: None,
     })
 }
 
