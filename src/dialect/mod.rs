@@ -3,6 +3,7 @@
 
 pub mod chat;
 pub mod codex;
+pub mod effort;
 pub mod event;
 pub mod faults;
 pub mod fold;

@@ -41,6 +41,20 @@ pub struct Quirks {
     pub images: bool,
     /// Show reasoning to Responses clients as raw text instead of a summary.
     pub raw_reasoning: bool,
+    /// Answers only in streams: a client that wants a document gets one folded here.
+    pub forced_stream: bool,
+    /// Keeps nothing: `store` is false whatever a client says, and references to kept items go.
+    pub forced_store_off: bool,
+    /// Wants `instructions` that are not empty.
+    pub instructions_required: bool,
+    /// Parameters that are left out, by their names in the upstream's request.
+    pub refused_parameters: Vec<String>,
+    /// Items of a conversation go without ids, and a tool's output without its call as text.
+    pub plain_input: bool,
+    /// Model names may end in an effort (`-high`), and efforts are moved to what a model takes.
+    pub effort_table: bool,
+    /// Requests carry the header fields of the Codex CLI.
+    pub codex_headers: bool,
 }
 
 /// The role for system text.
@@ -125,11 +139,72 @@ impl Default for Quirks {
             think_tags: false,
             images: true,
             raw_reasoning: false,
+            forced_stream: false,
+            forced_store_off: false,
+            instructions_required: false,
+            refused_parameters: Vec::new(),
+            plain_input: false,
+            effort_table: false,
+            codex_headers: false,
         }
     }
 }
 
+/// What the Codex backend refuses: each is answered with a 400 that names it.
+const CODEX_REFUSED: [&str; 19] = [
+    "background",
+    "frequency_penalty",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "moderation",
+    "presence_penalty",
+    "previous_response_id",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stream_options",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+];
+
 impl Quirks {
+    /// The backend behind ChatGPT plans, and what imitates it.
+    fn codex_backend() -> Self {
+        Self {
+            forced_stream: true,
+            forced_store_off: true,
+            instructions_required: true,
+            refused_parameters: CODEX_REFUSED.map(str::to_owned).to_vec(),
+            plain_input: true,
+            effort_table: true,
+            codex_headers: true,
+            ..Self::for_host("openai.com")
+        }
+    }
+
+    /// True when requests have to be written anew even for clients of the upstream's own dialect.
+    #[must_use]
+    pub fn rewrites(&self) -> bool {
+        self.forced_stream
+            || self.forced_store_off
+            || self.instructions_required
+            || self.plain_input
+            || self.effort_table
+            || !self.refused_parameters.is_empty()
+    }
+
+    /// Whether a request may carry this parameter.
+    #[must_use]
+    pub fn takes(&self, parameter: &str) -> bool {
+        !self.refused_parameters.iter().any(|refused| refused == parameter)
+    }
+
     /// The habits known for an upstream's host name; the default for any other.
     #[must_use]
     pub fn for_host(host: &str) -> Self {
@@ -147,6 +222,9 @@ impl Quirks {
                 openai_parameters: true,
                 ..base
             };
+        }
+        if is("chatgpt.com") {
+            return Self::codex_backend();
         }
         let openrouter = Self {
             reasoning_field: ReasoningField::Reasoning,
