@@ -4,7 +4,8 @@ use super::expand::is_name;
 use super::file::{self, File};
 use super::nearest::nearest;
 use super::{
-    ClientKey, Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url,
+    ClientKey, CodexAuth, Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts,
+    Url,
 };
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
@@ -16,6 +17,11 @@ use std::time::Duration;
 const OPENAI: &str = "https://api.openai.com/v1/chat/completions";
 /// And the variable with its key.
 const OPENAI_KEY: &str = "OPENAI_API_KEY";
+/// Where the Codex CLI refreshes its tokens, and the variable that tells it another place.
+const TOKEN_URL: &str = "https://auth.openai.com/oauth/token";
+const TOKEN_URL_ENV: &str = "CODEX_REFRESH_TOKEN_URL_OVERRIDE";
+/// Where the API key of the Codex CLI's file is good for.
+const KEY_URL: &str = "https://api.openai.com";
 /// The provider that flags describe.
 const FLAGS_PROVIDER: &str = "upstream";
 /// More workers than any machine has cores for are a mistake.
@@ -209,6 +215,16 @@ fn provider(
         None | Some(file::Credential::None {}) => Credential::None,
         Some(file::Credential::Client {}) => Credential::Client,
         Some(file::Credential::Key { env }) => Credential::Key(secret(&env, world)?),
+        Some(file::Credential::CodexAuth { path, token_url, key_url }) => {
+            let token_url = token_url.or_else(|| (world.var)(TOKEN_URL_ENV));
+            let key_url = Url::parse(key_url.as_deref().unwrap_or(KEY_URL))?;
+            let path = path.map(|path| folder.join(path)).or_else(|| codex_auth_path(world));
+            Credential::CodexAuth(CodexAuth {
+                path: path.ok_or("credential: name the `path` of auth.json")?,
+                token_url: Url::parse(token_url.as_deref().unwrap_or(TOKEN_URL))?,
+                key_url: key_url.with_operation(dialect.path()),
+            })
+        }
     };
     let mut headers = Vec::new();
     for (field, value) in written.headers {
@@ -249,6 +265,15 @@ fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, St
         )),
         _ => Ok(found),
     }
+}
+
+/// Where `codex login` leaves its tokens: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
+/// `None` when neither variable is set.
+#[must_use]
+pub fn codex_auth_path(world: World<'_>) -> Option<PathBuf> {
+    let var = |name| (world.var)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = var("CODEX_HOME").or_else(|| var("HOME").map(|home| home.join(".codex")));
+    home.map(|home| home.join("auth.json"))
 }
 
 /// A secret from the environment.

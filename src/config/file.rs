@@ -69,6 +69,7 @@ pub(super) enum Credential {
     None {},
     Client {},
     Key { env: String },
+    CodexAuth { path: Option<PathBuf>, token_url: Option<String>, key_url: Option<String> },
 }
 
 /// An element of `models`: a name, or a table with a name and what is known of the model.

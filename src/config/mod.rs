@@ -6,7 +6,7 @@ mod file;
 mod nearest;
 mod url;
 
-pub use build::{Overrides, World, address, load};
+pub use build::{Overrides, World, address, codex_auth_path, load};
 
 use crate::dialect::Dialect;
 use crate::dialect::quirks::{EffortStyle, Quirks};

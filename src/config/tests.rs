@@ -60,6 +60,34 @@ fn the_default_key_does_not_go_to_another_host() {
 }
 
 #[test]
+fn the_tokens_of_codex_login_have_usual_places() {
+    for (written, home, expected) in [
+        ("", "", Err("name the `path`")),
+        ("", "HOME", Ok(("/h/.codex/auth.json", "auth.openai.com"))),
+        ("", "CODEX_HOME", Ok(("/h/auth.json", "auth.openai.com"))),
+        (", path = 'a.json', token_url = 'http://t'", "", Ok(("/etc/a.json", "t"))),
+        (", token_url = 'nowhere'", "HOME", Err("must start with")),
+    ] {
+        let text = format!(
+            "[providers.x]\nurl = 'https://x'\ncredential = {{ kind = 'codex-auth'{written} }}\n"
+        );
+        let var = |name: &str| (name == home).then(|| "/h".to_owned());
+        let file = Some((Path::new("/etc/patchbay.toml"), text.as_str()));
+        let config = load(file, &Overrides::default(), World { var: &var, cores: 1 });
+        match (config.map(|config| config.providers[0].credential.clone()), expected) {
+            (Ok(Credential::CodexAuth(it)), Ok((path, host))) => {
+                assert_eq!(it.path, Path::new(path));
+                assert_eq!(it.token_url.host, host);
+                let key_url = Url::parse("https://api.openai.com/v1/chat/completions").unwrap();
+                assert_eq!(it.key_url, key_url);
+            }
+            (Err(why), Err(words)) => assert!(why.contains(words), "{why}"),
+            (got, expected) => panic!("{written}: {got:?}, not {expected:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_dialect_follows_the_url_unless_named() {
     for (url, dialect, expected) in [
         ("https://x.example", None, Ok(("chat", "/v1/chat/completions"))),
