@@ -132,8 +132,11 @@ impl<N: Net> Worker<N> {
             return Some(After::Keep);
         }
         if client.input.is_empty() && self.is_draining() {
-            client.phase = Phase::Closing;
-            return None;
+            // What was sent before the end is still served; who is silent is not waited for.
+            return match client.read(&mut self.shared) {
+                Got::Bytes(_) => None,
+                Got::Blocked | Got::End => Some(After::Close),
+            };
         }
         if !client.input.is_empty() {
             if client.phase == Phase::Idle {

@@ -606,6 +606,27 @@ fn a_drain_closes_what_is_idle_and_lets_the_rest_finish() {
 }
 
 #[test]
+fn what_came_before_a_drain_is_still_answered() {
+    let mut stage = Stage::new("chat", |_| {});
+    let idle = stage.client();
+    let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    // One request lies unread on a kept connection, one connection waits to be accepted.
+    stage.worker.net_mut().sockets[idle - 1].inbox.extend(health.as_bytes());
+    stage.worker.net_mut().waiting += 1;
+    stage.worker.drain(stage.now);
+    let waiting = stage.sockets();
+    stage.worker.net_mut().sockets[waiting - 1].inbox.extend(health.as_bytes());
+    stage.turn(&[]);
+    for client in [idle, waiting] {
+        let answer = stage.take(client);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{client}: {answer:?}");
+        assert!(answer.contains("connection: close"), "{client}: {answer:?}");
+        stage.end(client);
+    }
+    assert!(waiting != idle && stage.worker.is_drained());
+}
+
+#[test]
 fn an_idle_client_is_small() {
     let bytes = size_of::<crate::proxy::client::Client>();
     assert!(bytes <= 400, "{bytes}");

@@ -175,6 +175,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         self.drain_until = Some(now.instant + self.shared.config.timeouts.drain);
+        self.accept_waiting(now);
         for listener in std::mem::take(&mut self.listeners) {
             self.set_owner(listener.socket, Owner::Nobody);
             self.shared.net.close(listener.socket);
@@ -182,14 +183,24 @@ impl<N: Net> Worker<N> {
         self.accept_at = None;
         let slots: Vec<usize> = self.conns.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let unused = match self.conns.get(slot).map(|held| &held.conn) {
-                Some(Conn::Upstream(upstream)) => upstream.owner.is_none(),
-                Some(Conn::Client(client)) => client.is_unused(),
-                _ => false,
-            };
-            if unused {
-                self.close(slot);
+            match self.conns.get_mut(slot).map(|held| &mut held.conn) {
+                Some(Conn::Upstream(upstream)) if upstream.owner.is_none() => self.close(slot),
+                // Closes in its turn, unless a request is there that nobody was told of yet.
+                Some(Conn::Client(client)) if client.is_unused() => {
+                    client.link.readable = true;
+                    self.enqueue(slot);
+                }
+                _ => {}
             }
+        }
+    }
+
+    /// Takes every connection that waits: the system resets those that a closed listener leaves.
+    fn accept_waiting(&mut self, now: Now) {
+        self.accept_at = None;
+        self.listeners.iter_mut().for_each(|listener| listener.ready = true);
+        while self.accept_at.is_none() && self.listeners.iter().any(|listener| listener.ready) {
+            self.accept(now);
         }
     }
 
