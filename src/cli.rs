@@ -7,6 +7,9 @@ mod log;
 pub(crate) mod run;
 mod scripted;
 pub(crate) mod serve;
+mod variables;
+
+pub(crate) use variables::parse;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use patchbay::config::Overrides;
@@ -51,6 +54,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", env = "PATCHBAY_CONFIG")]
     config: Option<PathBuf>,
 
+    /// A built-in configuration below the file: chatgpt or codex-backend.
+    #[arg(long, value_name = "NAME", env = "PATCHBAY_PRESET")]
+    preset: Option<String>,
+
+    /// Variables for flags and configuration that the environment does not set, as NAME=value lines
+    /// [default: `serve` reads .env in its working directory, if there is one].
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_ENV_FILE")]
+    env_file: Option<PathBuf>,
+
     /// The upstream: a base URL (https://host, https://host/v1) or the whole URL of the operation
     /// [default: https://api.openai.com/v1/chat/completions, with the key of OPENAI_API_KEY].
     #[arg(long, value_name = "URL", env = "PATCHBAY_UPSTREAM_URL", hide_env_values = true)]
@@ -64,6 +76,11 @@ pub(crate) struct Flags {
     /// Name of the environment variable that holds the upstream's key.
     #[arg(long, value_name = "NAME", env = "PATCHBAY_API_KEY_ENV", hide_env_values = true)]
     api_key_env: Option<String>,
+
+    /// Use the tokens of `codex login` in this file for the upstream
+    /// [default URL: https://chatgpt.com/backend-api/codex/responses].
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_AUTH_PATH", conflicts_with = "api_key_env")]
+    auth_path: Option<PathBuf>,
 
     /// Send requests for the model FROM (one `*` stands for any text) as model TO, or to a named
     /// provider: FROM=PROVIDER/TO. May be repeated; the first that matches counts.
@@ -80,6 +97,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", env = "PATCHBAY_CA_FILE")]
     ca_file: Option<PathBuf>,
 
+    /// Write all four sides of every exchange to files in this folder, without secrets.
+    #[arg(long, value_name = "DIR", env = "PATCHBAY_CAPTURE")]
+    capture: Option<PathBuf>,
+
     /// Worker threads [default: one for each core; `run`: 1].
     #[arg(long, value_name = "N", env = "PATCHBAY_WORKERS")]
     workers: Option<usize>,
@@ -94,6 +115,9 @@ impl Flags {
     /// What they say about the configuration.
     fn overrides(&self) -> Overrides {
         Overrides {
+            preset: self.preset.clone(),
+            auth_path: self.auth_path.clone(),
+            capture: self.capture.clone(),
             workers: self.workers,
             upstream_url: self.upstream_url.clone(),
             upstream_dialect: self.upstream_dialect.clone(),

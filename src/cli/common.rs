@@ -2,6 +2,7 @@
 
 pub(super) use super::log::start as start_log;
 
+use super::variables::Variables;
 use patchbay::config::{self, Config, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::{Ending, Proxy, watch_signals};
@@ -13,17 +14,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Reads the configuration file, if there is one, and the certificates that it names.
+/// Reads the configuration file, if there is one, and the certificates that it names. What the
+/// environment does not set may come from the variables of a `.env` file.
 pub(super) fn load(
     file: Option<&Path>,
     overrides: &Overrides,
+    variables: &Variables,
 ) -> Result<(Arc<Config>, Arc<TlsTable>), String> {
     let text = match file {
         Some(path) => Some(read(path, "the configuration file")?),
         None => None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let var = |name: &str| std::env::var(name).ok();
+    let var = |name: &str| std::env::var(name).ok().or_else(|| variables.find(name));
     let config = config::load(file.zip(text.as_deref()), overrides, World { var: &var, cores })?;
     let mut certificates = Vec::new();
     for (index, provider) in config.providers.iter().enumerate() {

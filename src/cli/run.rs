@@ -1,6 +1,7 @@
 //! `patchbay run`: a proxy for the lifetime of one command.
 
 use super::common::code;
+use super::variables::Variables;
 use super::{Flags, codex, common};
 use patchbay::config::Config;
 use patchbay::reactor::{Notice, Proxy};
@@ -34,8 +35,15 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+impl Args {
+    /// The flags that it shares.
+    pub(super) fn flags(&self) -> &Flags {
+        &self.flags
+    }
+}
+
 /// Runs the command to its end and returns its exit code.
-pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
+pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err("no command given".to_owned());
     };
@@ -47,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     let mut overrides = args.flags.overrides();
     overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     overrides.workers = overrides.workers.or(Some(1));
-    let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
+    let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
     let proxy = Proxy::start(&config, &tls)?;
     common::watch(&proxy, &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
     let address = proxy.addresses().first().copied().ok_or("the proxy has no address")?;

@@ -1,5 +1,6 @@
 //! `patchbay serve`
 
+use super::variables::Variables;
 use super::{Flags, common};
 use patchbay::config::{Config, address};
 use patchbay::reactor::Proxy;
@@ -26,8 +27,16 @@ pub(crate) struct Args {
     listen: Vec<SocketAddr>,
 
     /// Port to listen on at 127.0.0.1; 0 takes a free one.
-    #[arg(long, value_name = "N", env = "PATCHBAY_PORT")]
+    #[arg(short, long, value_name = "N", env = "PATCHBAY_PORT")]
     port: Option<u16>,
+
+    /// Speak TLS to clients with this certificate (PEM, the chain behind it); SIGHUP reads it anew.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
 
     /// Write {"port":N,"pid":N} to this file once listening.
     #[arg(long, value_name = "FILE", env = "PATCHBAY_SERVER_INFO")]
@@ -38,20 +47,30 @@ pub(crate) struct Args {
     http_shutdown: bool,
 }
 
+impl Args {
+    /// The flags that it shares.
+    pub(super) fn flags(&self) -> &Flags {
+        &self.flags
+    }
+}
+
 /// Serves until a signal.
-pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
+pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String> {
     common::start_log(args.flags.log_level.as_deref(), "info", None);
     let mut overrides = args.flags.overrides();
     overrides.listen.clone_from(&args.listen);
     overrides.listen.extend(args.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    overrides.tls_certificate.clone_from(&args.tls_cert);
+    overrides.tls_key.clone_from(&args.tls_key);
     overrides.server_info.clone_from(&args.server_info);
     overrides.http_shutdown = args.http_shutdown;
-    let (config, tls) = common::load(args.flags.config.as_deref(), &overrides)?;
+    let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
 
     let proxy = Proxy::start(&config, &tls)?;
     common::watch(&proxy, &[SIGINT, SIGTERM])?;
     for address in proxy.addresses() {
-        common::say(&format!("patchbay listens on http://{address}"));
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        common::say(&format!("patchbay listens on {scheme}://{address}"));
         if let Some(warning) = exposed(*address, &config) {
             common::say(&warning);
         }
@@ -67,12 +86,16 @@ fn exposed(address: SocketAddr, config: &Config) -> Option<String> {
     if address.ip().is_loopback() {
         return None;
     }
-    Some(if config.client_keys.is_empty() {
-        format!(
+    if config.client_keys.is_empty() {
+        return Some(format!(
             "warning: everybody who can reach {address} can use the upstreams with their keys: \
              add [clients.keys] to a configuration file, or listen on 127.0.0.1"
+        ));
+    }
+    config.tls.is_none().then(|| {
+        format!(
+            "warning: client keys and answers cross the network to {address} in the clear: give a \
+             certificate with --tls-cert and --tls-key"
         )
-    } else {
-        format!("warning: client keys and answers cross the network to {address} in the clear")
     })
 }

@@ -1,51 +1,33 @@
 //! From what was written (a file, flags) to what is meant: a checked [`Config`].
 
-use super::expand::is_name;
-use super::file::{self, File};
+use super::check::{check_limits, check_timeouts};
+use super::clients::{address_rate, client_keys};
+use super::file::{self, File, Layers};
 use super::nearest::nearest;
-use super::{
-    ClientKey, CodexAuth, Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts,
-    Url,
-};
-use crate::dialect::quirks::Quirks;
-use crate::dialect::{self, DIALECTS, Dialect};
+use super::preset::preset;
+use super::provider::{apply_upstream, provider};
+use super::value::Switch;
+use super::{Capture, Config, Defaults, Provider, Route, ServerTls, Url};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// The upstream when neither a flag nor a file names one.
-const OPENAI: &str = "https://api.openai.com/v1/chat/completions";
-/// And the variable with its key.
-const OPENAI_KEY: &str = "OPENAI_API_KEY";
-/// Where the Codex CLI refreshes its tokens, and the variable that tells it another place.
-const TOKEN_URL: &str = "https://auth.openai.com/oauth/token";
-const TOKEN_URL_ENV: &str = "CODEX_REFRESH_TOKEN_URL_OVERRIDE";
-/// Where the API key of the Codex CLI's file is good for.
-const KEY_URL: &str = "https://api.openai.com";
-/// The provider that flags describe.
-const FLAGS_PROVIDER: &str = "upstream";
 /// More workers than any machine has cores for are a mistake.
 const WORKERS_MAX: usize = 1024;
-/// Header fields that the proxy writes itself.
-const OWN_HEADERS: &[&str] = &[
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "accept",
-    "accept-encoding",
-    "proxy-connection",
-];
+/// Of each side of an exchange, so much is written down unless the file says otherwise.
+const CAPTURE_SIDE_BYTES_MAX: usize = 4 << 20;
+
+/// Reasoning efforts (`reasoning.effort` of the Responses API).
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
+/// Reasoning summaries (`reasoning.summary`).
+const SUMMARIES: &[&str] = &["auto", "concise", "detailed"];
+/// Verbosities (`text.verbosity`).
+const VERBOSITIES: &[&str] = &["low", "medium", "high"];
 
 /// What flags and their environment variables say; it beats the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// Name of the preset below the file.
+    pub preset: Option<String>,
     /// Addresses to listen on instead of the file's.
     pub listen: Vec<SocketAddr>,
     /// Number of workers.
@@ -56,10 +38,18 @@ pub struct Overrides {
     pub upstream_dialect: Option<String>,
     /// Name of the variable that holds the only provider's key.
     pub api_key_env: Option<String>,
+    /// `auth.json` of `codex login` as the credential of the only provider.
+    pub auth_path: Option<PathBuf>,
     /// Certificates trusted for the only provider.
     pub ca_file: Option<PathBuf>,
     /// Routes before the file's: `FROM=TO` or `FROM=PROVIDER/TO`.
     pub models: Vec<String>,
+    /// The certificate shown to clients.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
+    /// The folder for captures.
+    pub capture: Option<PathBuf>,
     /// Where to write the port.
     pub server_info: Option<PathBuf>,
     /// Allow `GET /shutdown`; `false` keeps what the file says.
@@ -69,14 +59,14 @@ pub struct Overrides {
 /// What configuration may know of the machine.
 #[derive(Clone, Copy)]
 pub struct World<'w> {
-    /// Reads an environment variable.
+    /// Reads a variable: of the environment, else of the `.env` file.
     pub var: &'w dyn Fn(&str) -> Option<String>,
     /// Number of cores.
     pub cores: usize,
 }
 
-/// Reads a file's text (if there is one; its path is for messages and for the paths in it), lays
-/// the overrides over it and checks everything.
+/// Reads a file's text (if there is one; its path is for messages and for the paths in it), lays it
+/// over the preset that the overrides name, the overrides over both, and checks everything.
 ///
 /// # Errors
 /// Where something is wrong, which value, and what to do, in words for people.
@@ -85,13 +75,13 @@ pub fn load(
     overrides: &Overrides,
     world: World<'_>,
 ) -> Result<Config, String> {
-    let Some((path, text)) = file else {
-        return build(File::default(), Path::new(""), overrides, world);
+    let preset = overrides.preset.as_deref().map(preset).transpose()?;
+    let read = file::parse(Layers { preset, file }, world.var)?;
+    let Some((path, _)) = file else {
+        return build(read, Path::new(""), overrides, world);
     };
-    let named = |why: String| format!("{}: {why}", path.display());
-    let read = file::parse(text, world.var).map_err(named)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    build(read, folder, overrides, world).map_err(named)
+    build(read, folder, overrides, world).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 fn build(
@@ -114,23 +104,15 @@ fn build(
             }
         })?);
     }
-    let mut routes = Vec::new();
-    for typed in &overrides.models {
-        routes.push(typed_route(typed, &mut providers)?);
-    }
-    let has_routes = !file.routes.is_empty();
-    for (index, written) in file.routes.into_iter().enumerate() {
-        let built = file_route(written, &providers);
-        routes.push(built.map_err(|why| format!("[[routes]] number {}: {why}", index + 1))?);
-    }
-    implied_routes(&mut routes, &providers, has_routes)?;
+    let routes = routes(file.routes, overrides, &mut providers)?;
     let server = file.server;
     Ok(Config {
         listen: listen(&server.listen, &overrides.listen)?,
         workers: workers(overrides.workers.or(server.workers), world.cores)?,
         providers,
         routes,
-        client_keys: client_keys(file.clients)?,
+        address_rate: address_rate(&file.clients)?,
+        client_keys: client_keys(file.clients, folder, world)?,
         hosts: server.hosts.iter().map(|it| host(it)).collect::<Result<_, _>>()?,
         origins: server.origins.iter().map(|it| origin(it)).collect::<Result<_, _>>()?,
         limits: file.limits,
@@ -142,202 +124,35 @@ fn build(
             .server_info
             .clone()
             .or_else(|| server.server_info.map(|path| folder.join(path))),
-        tls: None,
-        address_rate: None,
-        capture: None,
+        tls: tls(server.tls, overrides, folder, world)?,
+        capture: capture(file.capture, overrides, folder, world)?,
     })
 }
 
-/// Lays the flags that describe an upstream over the file's only provider, or makes one of them.
-fn apply_upstream(file: &mut File, overrides: &Overrides) -> Result<(), String> {
-    let given = [
-        ("--upstream-url", overrides.upstream_url.is_some()),
-        ("--upstream-dialect", overrides.upstream_dialect.is_some()),
-        ("--api-key-env", overrides.api_key_env.is_some()),
-        ("--ca-file", overrides.ca_file.is_some()),
-    ];
-    if file.providers.is_empty() {
-        // The key of api.openai.com must never go to another host by default.
-        let (url, credential) = match &overrides.upstream_url {
-            Some(url) => (url.clone(), None),
-            None => {
-                let env = OPENAI_KEY.to_owned();
-                (OPENAI.to_owned(), Some(file::Credential::Key { env }))
-            }
-        };
-        let made = file::Provider { url, credential, ..file::Provider::default() };
-        file.providers.insert(FLAGS_PROVIDER.to_owned(), made);
-    } else if file.providers.len() > 1
-        && let Some((flag, _)) = given.iter().find(|(_, given)| *given)
-    {
-        let names: Vec<&str> = file.providers.keys().map(String::as_str).collect();
-        return Err(format!(
-            "{flag} describes the only provider, but the file has {}: {}. Change the file instead",
-            names.len(),
-            names.join(", ")
-        ));
+fn routes(
+    written: Vec<file::Route>,
+    overrides: &Overrides,
+    providers: &mut [Provider],
+) -> Result<Vec<Route>, String> {
+    let mut of_file = Vec::new();
+    for (index, route) in written.into_iter().enumerate() {
+        let built = file_route(route, providers);
+        of_file.push(built.map_err(|why| format!("[[routes]] number {}: {why}", index + 1))?);
     }
-    for provider in file.providers.values_mut() {
-        if let Some(url) = &overrides.upstream_url {
-            provider.url.clone_from(url);
+    let mut routes = Vec::new();
+    for typed in &overrides.models {
+        let mut route = typed_route(typed, providers)?;
+        // What holds for every model of a provider holds for a typed one too.
+        let all = |it: &&Route| it.pattern == "*" && it.provider == route.provider;
+        if let Some(all) = of_file.iter().find(all) {
+            route.defaults = all.defaults.clone();
         }
-        if let Some(dialect) = &overrides.upstream_dialect {
-            provider.dialect = Some(dialect.clone());
-        }
-        if let Some(env) = &overrides.api_key_env {
-            provider.credential = Some(file::Credential::Key { env: env.clone() });
-        }
-        if let Some(path) = &overrides.ca_file {
-            provider.ca_file = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-        }
+        routes.push(route);
     }
-    Ok(())
-}
-
-fn provider(
-    name: &str,
-    written: file::Provider,
-    folder: &Path,
-    world: World<'_>,
-) -> Result<Provider, String> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    if name.is_empty() || !name.bytes().all(legal) {
-        return Err("a provider's name is made of letters, digits, `-`, `_` and `.`".to_owned());
-    }
-    let url = Url::parse(&written.url)?;
-    let dialect = dialect_of(written.dialect.as_deref(), &url)?;
-    let profile = match written.quirks_profile {
-        Some(host) => Quirks::for_host(&host.to_ascii_lowercase()),
-        None => Quirks::for_host(&url.host),
-    };
-    let quirks = overlay(&profile, written.quirks)?;
-    let credential = match written.credential {
-        None | Some(file::Credential::None {}) => Credential::None,
-        Some(file::Credential::Client {}) => Credential::Client,
-        Some(file::Credential::Key { env }) => Credential::Key(secret(&env, world)?),
-        Some(file::Credential::CodexAuth { path, token_url, key_url }) => {
-            let token_url = token_url.or_else(|| (world.var)(TOKEN_URL_ENV));
-            let key_url = Url::parse(key_url.as_deref().unwrap_or(KEY_URL))?;
-            let path = path.map(|path| folder.join(path)).or_else(|| codex_auth_path(world));
-            Credential::CodexAuth(CodexAuth {
-                path: path.ok_or("credential: name the `path` of auth.json")?,
-                token_url: Url::parse(token_url.as_deref().unwrap_or(TOKEN_URL))?,
-                key_url: key_url.with_operation(dialect.path()),
-            })
-        }
-    };
-    let mut headers = Vec::new();
-    for (field, value) in written.headers {
-        headers.push(header(&field, &value)?);
-    }
-    let models =
-        written.models.into_iter().map(|it| model(it.0, &quirks)).collect::<Result<_, _>>()?;
-    Ok(Provider {
-        name: name.to_owned(),
-        dialect,
-        url: url.with_operation(dialect.path()),
-        credential,
-        headers,
-        ca_file: written.ca_file.map(|path| folder.join(path)),
-        quirks,
-        models,
-        allow: Vec::new(),
-        bridge: None,
-        instructions: None,
-    })
-}
-
-/// The dialect that was named, or the one whose operation the URL ends in, or Chat Completions.
-fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, String> {
-    let of_url = DIALECTS.iter().copied().find(|it| url.has_operation(it.path()));
-    let Some(name) = named else {
-        return of_url.or_else(|| dialect::by_name("chat")).ok_or_else(|| "no dialect".to_owned());
-    };
-    let Some(found) = dialect::by_name(name) else {
-        let known: Vec<&str> = DIALECTS.iter().map(|it| it.name()).collect();
-        return Err(format!("the dialect `{name}` is unknown; known: {}", known.join(", ")));
-    };
-    match of_url {
-        Some(other) if other.name() != found.name() => Err(format!(
-            "the dialect is `{name}`, but the URL ends in `{}`, which is `{}`: change one of them",
-            other.path(),
-            other.name()
-        )),
-        _ => Ok(found),
-    }
-}
-
-/// Where `codex login` leaves its tokens: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
-/// `None` when neither variable is set.
-#[must_use]
-pub fn codex_auth_path(world: World<'_>) -> Option<PathBuf> {
-    let var = |name| (world.var)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = var("CODEX_HOME").or_else(|| var("HOME").map(|home| home.join(".codex")));
-    home.map(|home| home.join("auth.json"))
-}
-
-/// A secret from the environment.
-fn secret(name: &str, world: World<'_>) -> Result<String, String> {
-    if !is_name(name) {
-        return Err(format!(
-            "`{name}` is no name of an environment variable: give the name, not the key itself"
-        ));
-    }
-    let value = (world.var)(name).map(|value| value.trim().to_owned()).unwrap_or_default();
-    if value.is_empty() {
-        return Err(format!("missing or empty env var: {name}"));
-    }
-    if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("the env var {name} holds characters that no key has"));
-    }
-    Ok(value)
-}
-
-/// Lays the keys of a `quirks` table over a profile.
-fn overlay(profile: &Quirks, written: toml::Table) -> Result<Quirks, String> {
-    let wrong = |why: &toml::de::Error| {
-        let why = file::unknown_key(why.message()).unwrap_or_else(|| why.message().to_owned());
-        format!("quirks: {}", why.trim_end())
-    };
-    let mut table = toml::Table::try_from(profile).map_err(|why| format!("quirks: {why}"))?;
-    table.extend(written);
-    table.try_into().map_err(|why| wrong(&why))
-}
-
-/// Checks a header field that is sent with every request.
-fn header(field: &str, value: &str) -> Result<(String, String), String> {
-    let name = field.to_ascii_lowercase();
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err(format!("headers: `{field}` is no legal name of a header field"));
-    }
-    if OWN_HEADERS.contains(&name.as_str()) {
-        return Err(format!("headers: `{field}` is written by the proxy itself: remove it"));
-    }
-    if name == "authorization" {
-        return Err("headers: `authorization` belongs into `credential`".to_owned());
-    }
-    if !value.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) {
-        return Err(format!("headers: the value of `{field}` holds a character that is not ASCII"));
-    }
-    Ok((name, value.trim().to_owned()))
-}
-
-fn model(written: file::ModelTable, quirks: &Quirks) -> Result<Model, String> {
-    if written.id.is_empty() || written.id.chars().any(char::is_control) {
-        return Err("models: a model needs an id".to_owned());
-    }
-    if written.context_window == Some(0) {
-        return Err(format!("models: the context_window of `{}` is 0", written.id));
-    }
-    let guess = Model::guess(written.id, quirks);
-    Ok(Model {
-        context_window: written.context_window.unwrap_or(guess.context_window),
-        images: written.images.unwrap_or(guess.images),
-        reasoning: written.reasoning.unwrap_or(guess.reasoning),
-        apply_patch: written.apply_patch.unwrap_or(guess.apply_patch),
-        id: guess.id,
-    })
+    let has_routes = !of_file.is_empty();
+    routes.append(&mut of_file);
+    implied_routes(&mut routes, providers, has_routes)?;
+    Ok(routes)
 }
 
 /// A `--model FROM=TO` or `FROM=PROVIDER/TO`. A text before the first slash that names no provider
@@ -370,7 +185,7 @@ fn typed_route(typed: &str, providers: &mut [Provider]) -> Result<Route, String>
         let id = if pattern.contains('*') { model } else { pattern }.to_owned();
         if !id.contains('*') && provider.models.iter().all(|known| known.id != id) {
             let written = file::ModelTable { id, ..file::ModelTable::default() };
-            provider.models.push(self::model(written, &provider.quirks)?);
+            provider.models.push(super::provider::model(written, &provider.quirks)?);
         }
     }
     let (pattern, model) = (pattern.to_owned(), Some(model.to_owned()));
@@ -388,11 +203,27 @@ fn file_route(written: file::Route, providers: &[Provider]) -> Result<Route, Str
     if written.upstream_model.as_deref() == Some("") {
         return Err("upstream_model is empty: leave it out to keep the client's".to_owned());
     }
+    let defaults = Defaults {
+        effort: one_of("effort", written.effort, EFFORTS)?,
+        summary: one_of("summary", written.summary, SUMMARIES)?,
+        verbosity: one_of("verbosity", written.verbosity, VERBOSITIES)?,
+    };
     let (pattern, model) = (written.model, written.upstream_model);
-    Ok(Route { pattern, provider, model, defaults: Defaults::default() })
+    Ok(Route { pattern, provider, model, defaults })
 }
 
-fn check_pattern(pattern: &str) -> Result<(), String> {
+/// One of the known words; an empty text says nothing.
+fn one_of(key: &str, written: Option<String>, known: &[&str]) -> Result<Option<String>, String> {
+    match written {
+        Some(word) if word.is_empty() => Ok(None),
+        Some(word) if !known.contains(&word.as_str()) => {
+            Err(format!("{key}: `{word}` is unknown; known: {}", known.join(", ")))
+        }
+        other => Ok(other),
+    }
+}
+
+pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
     if pattern.is_empty() {
         return Err("the model is empty; `*` stands for any".to_owned());
     }
@@ -470,16 +301,84 @@ fn workers(wanted: Option<usize>, cores: usize) -> Result<usize, String> {
     }
 }
 
-fn client_keys(written: file::Clients) -> Result<Vec<ClientKey>, String> {
-    let key = |(name, secret): (String, String)| {
-        if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(format!(
-                "[clients.keys] {name}: a key is made of visible ASCII characters, at least one"
-            ));
-        }
-        Ok(ClientKey { name, secret, rate: None, exchanges_max: None, models: Vec::new() })
+fn tls(
+    written: file::Tls,
+    overrides: &Overrides,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Option<ServerTls>, String> {
+    let chosen = |typed: &Option<PathBuf>, written: Option<PathBuf>| match (typed, written) {
+        (Some(typed), _) => Ok(Some(absolute(typed))),
+        (None, Some(written)) => path_of(&written, folder, world).map(Some),
+        (None, None) => Ok(None),
     };
-    written.keys.into_iter().map(key).collect()
+    let certificate = chosen(&overrides.tls_certificate, written.certificate)?;
+    let key = chosen(&overrides.tls_key, written.key)?;
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(ServerTls { certificate, key })),
+        (Some(_), None) => Err("the certificate for clients needs its key: --tls-key, or \
+                                `key` in [server] tls"
+            .to_owned()),
+        (None, Some(_)) => Err("the key for clients needs its certificate: --tls-cert, or \
+                                `certificate` in [server] tls"
+            .to_owned()),
+    }
+}
+
+fn capture(
+    written: Option<file::Capture>,
+    overrides: &Overrides,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Option<Capture>, String> {
+    let typed = overrides.capture.as_deref().map(absolute);
+    let Some(written) = written else {
+        let side_bytes_max = CAPTURE_SIDE_BYTES_MAX;
+        return Ok(typed.map(|folder| Capture { folder, side_bytes_max }));
+    };
+    let side_bytes_max = written.side_bytes_max.unwrap_or(CAPTURE_SIDE_BYTES_MAX);
+    if !(1 << 10..=1 << 30).contains(&side_bytes_max) {
+        return Err(format!(
+            "[capture] side_bytes_max is {side_bytes_max}: it must be from 1024 to 1073741824"
+        ));
+    }
+    if typed.is_none() && written.enabled == Some(Switch(false)) {
+        return Ok(None);
+    }
+    let folder = match (typed, written.folder) {
+        (Some(typed), _) => typed,
+        (None, Some(written)) => path_of(&written, folder, world)?,
+        (None, None) => return Err("[capture] needs a `folder`".to_owned()),
+    };
+    Ok(Some(Capture { folder, side_bytes_max }))
+}
+
+/// A typed path, which must stay what it is wherever it is used.
+pub(super) fn absolute(typed: &Path) -> PathBuf {
+    std::path::absolute(typed).unwrap_or_else(|_| typed.to_owned())
+}
+
+/// A path of the file: relative to its folder, `~/` to the user's.
+///
+/// # Errors
+/// `~` without a known home folder.
+pub(super) fn path_of(written: &Path, folder: &Path, world: World<'_>) -> Result<PathBuf, String> {
+    match written.strip_prefix("~") {
+        Ok(rest) => Ok(home(world)?.join(rest)),
+        Err(_) => Ok(folder.join(written)),
+    }
+}
+
+/// The user's folder.
+///
+/// # Errors
+/// `HOME` is not set.
+pub(super) fn home(world: World<'_>) -> Result<PathBuf, String> {
+    (world.var)("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from)
+        .ok_or_else(|| "missing or empty env var: HOME".to_owned())
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -496,71 +395,6 @@ fn origin(text: &str) -> Result<String, String> {
             "[server] origins: `{text}` is no origin: write scheme://host or scheme://host:port"
         )),
     }
-}
-
-/// Every limit has a range in which the proxy works, and some must stand in an order.
-fn check_limits(it: &Limits) -> Result<(), String> {
-    const GIB: usize = 1 << 30;
-    let (informational, uses) = (it.informational_max as usize, it.pool_uses_max as usize);
-    let ranges = [
-        ("head_bytes_max", it.head_bytes_max, 1 << 10, 16 << 20),
-        ("request_line_bytes_max", it.request_line_bytes_max, 128, 16 << 20),
-        ("headers_max", it.headers_max, 8, 10_000),
-        ("body_bytes_max", it.body_bytes_max, 1 << 10, GIB),
-        ("chunk_overhead_bytes_max", it.chunk_overhead_bytes_max, 0, 16 << 20),
-        ("frame_bytes_max", it.frame_bytes_max, 4 << 10, GIB),
-        ("pending_high_bytes", it.pending_high_bytes, 4 << 10, GIB),
-        ("pending_low_bytes", it.pending_low_bytes, 0, GIB),
-        ("informational_max", informational, 0, 10_000),
-        ("pool_idle_max", it.pool_idle_max, 0, 1 << 20),
-        ("pool_uses_max", uses, 1, u32::MAX as usize),
-        ("connecting_max", it.connecting_max, 1, 1 << 20),
-        ("clients_max", it.clients_max, 1, 1 << 24),
-    ];
-    for (name, value, min, max) in ranges {
-        if !(min..=max).contains(&value) {
-            return Err(format!("[limits] {name} is {value}: it must be from {min} to {max}"));
-        }
-    }
-    if it.pending_low_bytes >= it.pending_high_bytes {
-        return Err(format!(
-            "[limits] pending_low_bytes ({}) must be below pending_high_bytes ({})",
-            it.pending_low_bytes, it.pending_high_bytes
-        ));
-    }
-    if it.request_line_bytes_max > it.head_bytes_max {
-        return Err(format!(
-            "[limits] request_line_bytes_max ({}) must not be above head_bytes_max ({})",
-            it.request_line_bytes_max, it.head_bytes_max
-        ));
-    }
-    Ok(())
-}
-
-/// No patience at all and patience for more than a day are mistakes.
-fn check_timeouts(it: &Timeouts) -> Result<(), String> {
-    let all = [
-        ("client_head_ms", it.client_head),
-        ("client_idle_ms", it.client_idle),
-        ("client_body_ms", it.client_body),
-        ("client_write_ms", it.client_write),
-        ("connect_ms", it.connect),
-        ("tls_ms", it.tls),
-        ("upstream_write_ms", it.upstream_write),
-        ("upstream_head_ms", it.upstream_head),
-        ("upstream_idle_ms", it.upstream_idle),
-        ("pool_idle_ms", it.pool_idle),
-        ("keep_alive_ms", it.keep_alive),
-        ("drain_ms", it.drain),
-    ];
-    let day = Duration::from_secs(24 * 60 * 60);
-    for (name, value) in all {
-        if value > day || (value.is_zero() && name != "drain_ms") {
-            let ms = value.as_millis();
-            return Err(format!("[timeouts] {name} is {ms}: it must be from 1 to 86400000"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use super::expand::expand;
 use super::nearest::nearest;
+use super::value::{Names, Number, Switch, Wording};
 use super::{Limits, Timeouts};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
-use toml::de::{DeTable, DeValue, Deserializer};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue, Deserializer};
 
 /// A whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +20,7 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     pub(super) providers: BTreeMap<String, Provider>,
     pub(super) routes: Vec<Route>,
+    pub(super) capture: Option<Capture>,
 }
 
 /// `[server]`
@@ -33,21 +35,62 @@ pub(super) struct Server {
     pub(super) server_info: Option<PathBuf>,
     pub(super) strict: bool,
     pub(super) retry_stale: Option<bool>,
+    pub(super) tls: Tls,
+}
+
+/// `tls = { certificate = "...", key = "..." }` of `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+/// `[capture]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    pub(super) folder: Option<PathBuf>,
+    pub(super) enabled: Option<Switch>,
+    pub(super) side_bytes_max: Option<usize>,
 }
 
 /// `[clients]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Clients {
-    /// Name to secret.
-    pub(super) keys: BTreeMap<String, String>,
+    pub(super) keys: BTreeMap<String, Key>,
+    pub(super) per_minute_address: Option<Number>,
+    pub(super) burst_address: Option<Number>,
+}
+
+/// An element of `[clients.keys]`: the secret, or a table.
+#[derive(Debug)]
+pub(super) struct Key(pub(super) KeyTable);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyTable {
+    pub(super) secret: Option<String>,
+    pub(super) env: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    /// No error when the secret is missing or empty: there is no such key then.
+    #[serde(default)]
+    pub(super) optional: bool,
+    pub(super) per_minute: Option<Number>,
+    pub(super) burst: Option<Number>,
+    pub(super) exchanges_max: Option<Number>,
+    #[serde(default)]
+    pub(super) models: Names,
 }
 
 /// `[providers.NAME]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Provider {
-    pub(super) url: String,
+    pub(super) url: Option<String>,
+    /// What a URL that does not name the whole operation is completed by, instead of `/v1`.
+    pub(super) base_path: Option<String>,
     pub(super) dialect: Option<String>,
     pub(super) credential: Option<Credential>,
     #[serde(default)]
@@ -60,6 +103,10 @@ pub(super) struct Provider {
     pub(super) quirks: toml::Table,
     #[serde(default)]
     pub(super) models: Vec<Model>,
+    #[serde(default)]
+    pub(super) allow: Names,
+    pub(super) bridge: Option<Wording>,
+    pub(super) instructions: Option<Wording>,
 }
 
 /// `credential = { kind = "...", ... }`
@@ -68,7 +115,7 @@ pub(super) struct Provider {
 pub(super) enum Credential {
     None {},
     Client {},
-    Key { env: String },
+    Key { env: Option<String>, file: Option<PathBuf> },
     CodexAuth { path: Option<PathBuf>, token_url: Option<String>, key_url: Option<String> },
 }
 
@@ -86,29 +133,6 @@ pub(super) struct ModelTable {
     pub(super) apply_patch: Option<bool>,
 }
 
-impl<'de> Deserialize<'de> for Model {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Model;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a model's name, or a table with its `id`")
-            }
-
-            fn visit_str<E>(self, id: &str) -> Result<Model, E> {
-                Ok(Model(ModelTable { id: id.to_owned(), ..ModelTable::default() }))
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Model, A::Error> {
-                ModelTable::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-                    .map(Model)
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
 /// `[[routes]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,21 +140,82 @@ pub(super) struct Route {
     pub(super) model: String,
     pub(super) provider: String,
     pub(super) upstream_model: Option<String>,
+    pub(super) effort: Option<String>,
+    pub(super) summary: Option<String>,
+    pub(super) verbosity: Option<String>,
 }
 
-/// Reads a file's text. Its strings are expanded by `var`.
+/// The texts that make a configuration: the second is laid over the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Layers<'t> {
+    /// A preset's name and text.
+    pub(super) preset: Option<(&'t str, &'t str)>,
+    /// A file's path and text.
+    pub(super) file: Option<(&'t Path, &'t str)>,
+}
+
+/// Reads the texts. Their strings are expanded by `var` once they are one.
 ///
 /// # Errors
-/// The line, and what is wrong there.
-pub(super) fn parse(text: &str, var: &dyn Fn(&str) -> Option<String>) -> Result<File, String> {
-    let mut table = DeTable::parse(text).map_err(|error| explain(text, &error))?;
-    expand_all(text, table.get_mut(), var)?;
-    File::deserialize(Deserializer::from(table)).map_err(|error| explain(text, &error))
+/// In which text, the line, and what is wrong there.
+pub(super) fn parse(
+    layers: Layers<'_>,
+    var: &dyn Fn(&str) -> Option<String>,
+) -> Result<File, String> {
+    let (_, preset) = layers.preset.unwrap_or_default();
+    // Spaces in front of the file's text give every place in both texts a number of its own.
+    let moved = layers.file.map(|(_, text)| format!("{:1$}{text}", "", preset.len()));
+    let places = Places { layers, preset };
+    let mut table = DeTable::parse(preset).map_err(|error| places.explain(&error))?;
+    if let Some(moved) = &moved {
+        let over = DeTable::parse(moved).map_err(|error| places.explain(&error))?;
+        if layers.preset.is_some() {
+            lay_over(table.get_mut(), over.into_inner());
+        } else {
+            table = over;
+        }
+    }
+    expand_all(&places, table.get_mut(), var)?;
+    File::deserialize(Deserializer::from(table)).map_err(|error| places.explain(&error))
+}
+
+/// Merges tables; everything else is replaced, and so is a table of another `kind`.
+fn lay_over<'t>(under: &mut DeTable<'t>, over: DeTable<'t>) {
+    let mut left = vec![(under, over)];
+    while let Some((under, over)) = left.pop() {
+        let mut merged: Vec<(Spanned<DeString<'t>>, DeTable<'t>)> = Vec::new();
+        for (key, value) in over {
+            let span = value.span();
+            match (under.get_mut(&key).map(Spanned::get_mut), value.into_inner()) {
+                (Some(DeValue::Table(old)), DeValue::Table(new)) if !other_kind(old, &new) => {
+                    merged.push((key, new));
+                }
+                (_, new) => {
+                    // The old key goes too: an error has to point at the new one.
+                    under.remove(&key);
+                    under.insert(key, Spanned::new(span, new));
+                }
+            }
+        }
+        for (key, value) in under.iter_mut() {
+            let Some(at) = merged.iter().position(|(name, _)| name == key) else { continue };
+            if let DeValue::Table(old) = value.get_mut() {
+                left.push((old, merged.swap_remove(at).1));
+            }
+        }
+    }
+}
+
+/// Whether both tables say a `kind`, and not the same.
+fn other_kind(old: &DeTable<'_>, new: &DeTable<'_>) -> bool {
+    let kind = |table: &DeTable<'_>| Some(table.get("kind")?.get_ref().as_str()?.to_owned());
+    let new = kind(new);
+    new.is_some() && new != kind(old)
 }
 
 /// Expands every string of a document. A list instead of recursion: depth costs no stack.
 fn expand_all(
-    text: &str,
+    places: &Places<'_>,
     table: &mut DeTable<'_>,
     var: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), String> {
@@ -139,7 +224,7 @@ fn expand_all(
         let start = value.span().start;
         match value.get_mut() {
             DeValue::String(string) if string.contains('$') => {
-                let expanded = expand(string, var).map_err(|why| at(text, start, &why))?;
+                let expanded = expand(string, var).map_err(|why| places.at(start, &why))?;
                 *string = expanded.into();
             }
             DeValue::Array(array) => left.extend(array.iter_mut()),
@@ -150,18 +235,37 @@ fn expand_all(
     Ok(())
 }
 
-/// A message with its line.
-fn at(text: &str, start: usize, message: &str) -> String {
-    let before = text.get(..start).unwrap_or(text);
-    format!("line {}: {message}", before.matches('\n').count() + 1)
+/// Where in which text something is.
+struct Places<'t> {
+    layers: Layers<'t>,
+    /// The preset's text, whose length comes before the file's.
+    preset: &'t str,
 }
 
-/// An error of the parser in our words: the line, and for an unknown key the nearest known one.
-fn explain(text: &str, error: &toml::de::Error) -> String {
-    let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
-    match error.span() {
-        Some(span) => at(text, span.start, &message),
-        None => message,
+impl Places<'_> {
+    /// A message with its text and line.
+    fn at(&self, start: usize, message: &str) -> String {
+        let line =
+            |text: &str, start: usize| text.get(..start).unwrap_or(text).matches('\n').count() + 1;
+        match (self.layers.preset, self.layers.file, start.checked_sub(self.preset.len())) {
+            (_, Some((path, text)), Some(start)) => {
+                format!("{}: line {}: {message}", path.display(), line(text, start))
+            }
+            (Some((name, text)), ..) => {
+                format!("preset {name}: line {}: {message}", line(text, start))
+            }
+            _ => message.to_owned(),
+        }
+    }
+
+    /// An error of the parser in our words: the line, and for an unknown key the nearest known one.
+    fn explain(&self, error: &toml::de::Error) -> String {
+        let message = unknown_key(error.message()).unwrap_or_else(|| error.message().to_owned());
+        match (error.span(), self.layers.file) {
+            (Some(span), _) => self.at(span.start, &message),
+            (None, Some((path, _))) => format!("{}: {message}", path.display()),
+            (None, None) => message,
+        }
     }
 }
 

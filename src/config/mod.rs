@@ -1,12 +1,19 @@
 //! What the process does, checked and immutable: the meaning of flags, environment and file.
 
 mod build;
+mod check;
+mod clients;
 mod expand;
 mod file;
 mod nearest;
+mod preset;
+mod provider;
 mod url;
+mod value;
 
-pub use build::{Overrides, World, address, codex_auth_path, load};
+pub use build::{Overrides, World, address, load};
+pub use preset::PRESETS;
+pub use provider::codex_auth_path;
 
 use crate::dialect::Dialect;
 use crate::dialect::quirks::{EffortStyle, Quirks};

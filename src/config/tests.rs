@@ -1,7 +1,9 @@
 //! Tests of [`load`](super::load): file, flags and what is refused.
 
 use super::*;
-use crate::dialect::quirks::SystemRole;
+use crate::config::{Credential, Limits, Timeouts};
+use crate::dialect::quirks::{Quirks, SystemRole};
+use std::time::Duration;
 
 fn var(name: &str) -> Option<String> {
     match name {
@@ -289,7 +291,7 @@ fn mistakes_in_a_file_are_explained() {
         ("[limits]\nframe_bytes_max = -1", "line 2: invalid value"),
         ("[timeouts]\nconnect = 1", "line 2: unknown key `connect`; did you mean `connect_ms`?"),
         ("[timeouts]\nconnect_ms = 0", "[timeouts] connect_ms is 0"),
-        ("[providers.lab]\ndialect = 'chat'", "line 1: missing field `url`"),
+        ("[providers.lab]\ndialect = 'chat'", "[providers.lab] needs a `url`"),
         ("[providers.'a b']\nurl = 'https://lab.example'", "a provider's name"),
         ("[providers.a]\nurl = 'lab.example'", "[providers.a] the URL `lab.example`"),
         ("[[routes]]\nmodel = '*'\nprovider = 'upsteam'", "did you mean `upstream`?"),
@@ -300,7 +302,7 @@ fn mistakes_in_a_file_are_explained() {
         assert!(error.contains(words), "{text}\n{error}");
     }
     for (text, words) in [
-        ("credential = { kind = 'key' }", "missing field `env`"),
+        ("credential = { kind = 'key' }", "comes from `env` or from `file`"),
         ("credential = { kind = 'token' }", "unknown variant `token`"),
         ("credential = { kind = 'none', env = 'X' }", "unknown key `env`"),
         ("credential = { kind = 'key', env = 'GONE' }", "missing or empty env var: GONE"),

@@ -74,6 +74,39 @@ impl Url {
         self
     }
 
+    /// Completes a URL that does not name the `operation` with `base`, of which the path may hold
+    /// the beginning already: with `/backend-api/codex`, `https://host` and
+    /// `https://host/backend-api` are the same. A query is kept.
+    ///
+    /// # Errors
+    /// `base` is no path.
+    pub(super) fn with_base(mut self, base: &str, operation: &str) -> Result<Self, String> {
+        let wrong = |why: &str| format!("base_path: `{base}` {why}");
+        if !base.starts_with('/') || base.contains('?') {
+            return Err(wrong("must begin with a slash and has no query"));
+        }
+        check_path(base).map_err(wrong)?;
+        if self.has_operation(operation) {
+            return Ok(self);
+        }
+        let base = base.trim_end_matches('/');
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path.as_str(), None),
+        };
+        let path = path.trim_end_matches('/');
+        // The longest beginning of the base, in whole segments, that ends the path.
+        let ends = base.match_indices('/').map(|(at, _)| at).chain([base.len()]);
+        let known = ends.rev().find(|end| path.ends_with(&base[..*end])).unwrap_or(0);
+        let mut whole = format!("{path}{}", &base[known..]);
+        if let Some(query) = query {
+            whole.push('?');
+            whole.push_str(query);
+        }
+        self.path = whole;
+        Ok(self)
+    }
+
     /// Whether the path (without its query) ends in `operation` already.
     #[must_use]
     pub fn has_operation(&self, operation: &str) -> bool {
@@ -206,6 +239,27 @@ mod tests {
         for text in ["https://user:hunter2@x.example/", "ftp://x.example/?key=hunter2"] {
             let error = Url::parse(text).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_is_added_as_far_as_it_is_missing() {
+        for (text, path) in [
+            ("https://x.example", "/backend-api/codex/responses"),
+            ("https://x.example/", "/backend-api/codex/responses"),
+            ("https://x.example/backend-api", "/backend-api/codex/responses"),
+            ("https://x.example/backend-api/codex/", "/backend-api/codex/responses"),
+            ("https://x.example/a", "/a/backend-api/codex/responses"),
+            ("https://x.example/v1/responses", "/v1/responses"),
+            ("https://x.example/a/responses?k=1", "/a/responses?k=1"),
+            ("https://x.example?k=1", "/backend-api/codex/responses?k=1"),
+        ] {
+            let url = Url::parse(text).unwrap().with_base("/backend-api/codex", "/responses");
+            assert_eq!(url.unwrap().with_operation("/responses").path, path, "{text}");
+        }
+        for base in ["", "a", "/a?b", "/a b", "/a/../b"] {
+            let url = Url::parse("https://x.example").unwrap();
+            assert!(url.with_base(base, "/responses").is_err(), "{base}");
         }
     }
 

@@ -1,0 +1,315 @@
+//! Upstreams, as flags and files describe them.
+
+use super::build::{Overrides, World, absolute, path_of};
+use super::expand::is_name;
+use super::file::{self, File};
+use super::value::Wording;
+use super::{CodexAuth, Credential, Model, Provider, Url};
+use crate::dialect::quirks::Quirks;
+use crate::dialect::{self, DIALECTS, Dialect};
+use std::path::{Path, PathBuf};
+
+/// The upstream of `--auth-path` alone.
+const CHATGPT: &str = "https://chatgpt.com/backend-api/codex/responses";
+/// Where the tokens of `codex login` are refreshed.
+const TOKEN_URL: &str = "https://auth.openai.com/oauth/token";
+/// Where the API key of `auth.json` is good for.
+const KEY_URL: &str = "https://api.openai.com";
+/// Tells a model made for Codex which harness it really is in.
+const BRIDGE: &str = include_str!("../presets/bridge.md");
+/// For requests that bring no system text.
+const INSTRUCTIONS: &str = include_str!("../presets/instructions.md");
+/// The upstream when neither a flag nor a file names one.
+const OPENAI: &str = "https://api.openai.com/v1/chat/completions";
+/// And the variable with its key.
+const OPENAI_KEY: &str = "OPENAI_API_KEY";
+/// The provider that flags describe.
+const FLAGS_PROVIDER: &str = "upstream";
+/// Header fields that the proxy writes itself.
+const OWN_HEADERS: &[&str] = &[
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "accept",
+    "accept-encoding",
+    "proxy-connection",
+];
+
+/// Lays the flags that describe an upstream over the file's only provider, or makes one of them.
+pub(super) fn apply_upstream(file: &mut File, overrides: &Overrides) -> Result<(), String> {
+    let given = [
+        ("--upstream-url", overrides.upstream_url.is_some()),
+        ("--upstream-dialect", overrides.upstream_dialect.is_some()),
+        ("--api-key-env", overrides.api_key_env.is_some()),
+        ("--auth-path", overrides.auth_path.is_some()),
+        ("--ca-file", overrides.ca_file.is_some()),
+    ];
+    if overrides.api_key_env.is_some() && overrides.auth_path.is_some() {
+        return Err("--api-key-env and --auth-path exclude each other".to_owned());
+    }
+    if file.providers.is_empty() {
+        // The key of api.openai.com must never go to another host by default.
+        let (url, credential) = match (&overrides.upstream_url, &overrides.auth_path) {
+            (Some(_), _) => (None, None),
+            (None, Some(_)) => (Some(CHATGPT.to_owned()), None),
+            (None, None) => {
+                let env = Some(OPENAI_KEY.to_owned());
+                (Some(OPENAI.to_owned()), Some(file::Credential::Key { env, file: None }))
+            }
+        };
+        let made = file::Provider { url, credential, ..file::Provider::default() };
+        file.providers.insert(FLAGS_PROVIDER.to_owned(), made);
+    } else if file.providers.len() > 1
+        && let Some((flag, _)) = given.iter().find(|(_, given)| *given)
+    {
+        let names: Vec<&str> = file.providers.keys().map(String::as_str).collect();
+        return Err(format!(
+            "{flag} describes the only provider, but the file has {}: {}. Change the file instead",
+            names.len(),
+            names.join(", ")
+        ));
+    }
+    for provider in file.providers.values_mut() {
+        if let Some(url) = &overrides.upstream_url {
+            provider.url = Some(url.clone());
+        }
+        if let Some(dialect) = &overrides.upstream_dialect {
+            provider.dialect = Some(dialect.clone());
+        }
+        if let Some(env) = &overrides.api_key_env {
+            let env = Some(env.clone());
+            provider.credential = Some(file::Credential::Key { env, file: None });
+        }
+        if let Some(typed) = &overrides.auth_path {
+            let typed = Some(absolute(typed));
+            match &mut provider.credential {
+                Some(file::Credential::CodexAuth { path, .. }) => *path = typed,
+                other => {
+                    *other = Some(file::Credential::CodexAuth {
+                        path: typed,
+                        token_url: None,
+                        key_url: None,
+                    });
+                }
+            }
+        }
+        if let Some(path) = &overrides.ca_file {
+            provider.ca_file = Some(absolute(path));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn provider(
+    name: &str,
+    written: file::Provider,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Provider, String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || !name.bytes().all(legal) {
+        return Err("a provider's name is made of letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    let Some(url) = written.url.filter(|url| !url.is_empty()) else {
+        return Err("needs a `url`, or the flag --upstream-url".to_owned());
+    };
+    let url = Url::parse(&url)?;
+    let dialect = dialect_of(written.dialect.as_deref(), &url)?;
+    let profile = match written.quirks_profile {
+        Some(host) => Quirks::for_host(&host.to_ascii_lowercase()),
+        None => Quirks::for_host(&url.host),
+    };
+    let quirks = overlay(&profile, written.quirks)?;
+    let credential = credential(written.credential, dialect, folder, world)?;
+    let mut headers = Vec::new();
+    for (field, value) in written.headers {
+        headers.push(header(&field, &value)?);
+    }
+    let allow = written.allow.0;
+    let mut models = Vec::new();
+    for it in written.models {
+        models.push(model(it.0, &quirks)?);
+    }
+    if models.is_empty() {
+        models.extend(allow.iter().map(|id| Model::guess(id.clone(), &quirks)));
+    }
+    let url = match &written.base_path {
+        Some(base) => url.with_base(base, dialect.path())?,
+        None => url,
+    };
+    Ok(Provider {
+        name: name.to_owned(),
+        dialect,
+        url: url.with_operation(dialect.path()),
+        credential,
+        headers,
+        ca_file: written.ca_file.map(|path| path_of(&path, folder, world)).transpose()?,
+        quirks,
+        models,
+        allow,
+        bridge: wording(written.bridge, BRIDGE),
+        instructions: wording(written.instructions, INSTRUCTIONS),
+    })
+}
+
+/// The built-in text when it is switched on, or the written one.
+fn wording(written: Option<Wording>, usual: &str) -> Option<String> {
+    match written {
+        None | Some(Wording::Switch(false)) => None,
+        Some(Wording::Switch(true)) => Some(usual.trim_end().to_owned()),
+        Some(Wording::Text(text)) => Some(text),
+    }
+}
+
+fn credential(
+    written: Option<file::Credential>,
+    dialect: &dyn Dialect,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Credential, String> {
+    Ok(match written {
+        None | Some(file::Credential::None {}) => Credential::None,
+        Some(file::Credential::Client {}) => Credential::Client,
+        Some(file::Credential::Key { env: Some(env), file: None }) => {
+            Credential::Key(secret(&env, world)?)
+        }
+        Some(file::Credential::Key { env: None, file: Some(path) }) => {
+            Credential::Key(secret_file(&path_of(&path, folder, world)?)?)
+        }
+        Some(file::Credential::Key { .. }) => {
+            return Err("a key comes from `env` or from `file`: write one of them".to_owned());
+        }
+        Some(file::Credential::CodexAuth { path, token_url, key_url }) => {
+            let path = match path {
+                Some(path) => path_of(&path, folder, world)?,
+                None => codex_auth_path(world).ok_or("credential: name the `path` of auth.json")?,
+            };
+            // The same variable as for the Codex CLI itself.
+            let token_url = (world.var)("CODEX_REFRESH_TOKEN_URL_OVERRIDE")
+                .filter(|url| !url.is_empty())
+                .or(token_url);
+            let token_url = Url::parse(token_url.as_deref().unwrap_or(TOKEN_URL))?;
+            let key_url = Url::parse(key_url.as_deref().unwrap_or(KEY_URL))?;
+            let key_url = key_url.with_operation(dialect.path());
+            Credential::CodexAuth(CodexAuth { path, token_url, key_url })
+        }
+    })
+}
+
+/// Where `codex login` leaves its tokens: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
+/// `None` when neither variable is set.
+#[must_use]
+pub fn codex_auth_path(world: World<'_>) -> Option<PathBuf> {
+    let var = |name| (world.var)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = var("CODEX_HOME").or_else(|| var("HOME").map(|home| home.join(".codex")));
+    home.map(|home| home.join("auth.json"))
+}
+
+/// The dialect that was named, or the one whose operation the URL ends in, or Chat Completions.
+fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, String> {
+    let of_url = DIALECTS.iter().copied().find(|it| url.has_operation(it.path()));
+    let Some(name) = named else {
+        return of_url.or_else(|| dialect::by_name("chat")).ok_or_else(|| "no dialect".to_owned());
+    };
+    let Some(found) = dialect::by_name(name) else {
+        let known: Vec<&str> = DIALECTS.iter().map(|it| it.name()).collect();
+        return Err(format!("the dialect `{name}` is unknown; known: {}", known.join(", ")));
+    };
+    match of_url {
+        Some(other) if other.name() != found.name() => Err(format!(
+            "the dialect is `{name}`, but the URL ends in `{}`, which is `{}`: change one of them",
+            other.path(),
+            other.name()
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// A secret from the environment.
+///
+/// # Errors
+/// Which variable is missing, empty, or holds no key.
+pub(super) fn secret(name: &str, world: World<'_>) -> Result<String, String> {
+    if !is_name(name) {
+        return Err(format!(
+            "`{name}` is no name of an environment variable: give the name, not the key itself"
+        ));
+    }
+    let value = (world.var)(name).map(|value| value.trim().to_owned()).unwrap_or_default();
+    if value.is_empty() {
+        return Err(format!("missing or empty env var: {name}"));
+    }
+    if !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("the env var {name} holds characters that no key has"));
+    }
+    Ok(value)
+}
+
+/// A secret that is all of a file.
+///
+/// # Errors
+/// Why the file cannot be read, or that it holds no key.
+pub(super) fn secret_file(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|why| format!("cannot read the key in {shown}: {why}"))?;
+    let value = text.trim();
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("the file {shown} does not hold just one key"));
+    }
+    Ok(value.to_owned())
+}
+
+/// Lays the keys of a `quirks` table over a profile.
+fn overlay(profile: &Quirks, written: toml::Table) -> Result<Quirks, String> {
+    let wrong = |why: &toml::de::Error| {
+        let why = file::unknown_key(why.message()).unwrap_or_else(|| why.message().to_owned());
+        format!("quirks: {}", why.trim_end())
+    };
+    let mut table = toml::Table::try_from(profile).map_err(|why| format!("quirks: {why}"))?;
+    table.extend(written);
+    table.try_into().map_err(|why| wrong(&why))
+}
+
+/// Checks a header field that is sent with every request.
+fn header(field: &str, value: &str) -> Result<(String, String), String> {
+    let name = field.to_ascii_lowercase();
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(format!("headers: `{field}` is no legal name of a header field"));
+    }
+    if OWN_HEADERS.contains(&name.as_str()) {
+        return Err(format!("headers: `{field}` is written by the proxy itself: remove it"));
+    }
+    if name == "authorization" {
+        return Err("headers: `authorization` belongs into `credential`".to_owned());
+    }
+    if !value.bytes().all(|b| b == b' ' || b == b'\t' || b.is_ascii_graphic()) {
+        return Err(format!("headers: the value of `{field}` holds a character that is not ASCII"));
+    }
+    Ok((name, value.trim().to_owned()))
+}
+
+pub(super) fn model(written: file::ModelTable, quirks: &Quirks) -> Result<Model, String> {
+    if written.id.is_empty() || written.id.chars().any(char::is_control) {
+        return Err("models: a model needs an id".to_owned());
+    }
+    if written.context_window == Some(0) {
+        return Err(format!("models: the context_window of `{}` is 0", written.id));
+    }
+    let guess = Model::guess(written.id, quirks);
+    Ok(Model {
+        context_window: written.context_window.unwrap_or(guess.context_window),
+        images: written.images.unwrap_or(guess.images),
+        reasoning: written.reasoning.unwrap_or(guess.reasoning),
+        apply_patch: written.apply_patch.unwrap_or(guess.apply_patch),
+        id: guess.id,
+    })
+}
