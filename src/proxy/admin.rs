@@ -3,7 +3,7 @@
 use crate::config::{Config, Model};
 use crate::dialect::codex;
 use crate::fault::{Failure, Fault, Kind};
-use crate::proxy::auth::{self, Shown};
+use crate::proxy::auth::{self, Passed, Shown};
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
 use crate::wire::http1::{Method, RequestHead};
@@ -19,8 +19,8 @@ pub(crate) enum Admitted {
     Answer(Answer),
     /// Say this, and end the process.
     Shutdown(Answer),
-    /// Serve an operation; true when the client's `Authorization` is a key of ours.
-    Operation(&'static dyn crate::dialect::Dialect, bool),
+    /// Serve an operation for who passed so.
+    Operation(&'static dyn crate::dialect::Dialect, Passed),
 }
 
 /// Why a request is not admitted.
@@ -85,14 +85,16 @@ pub(crate) fn admit(
     }
     let passed = auth::check(config, &shown)?;
     match place {
-        Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed.by_authorization)),
-        Place::Model(id) => one(config, id).map(Admitted::Answer).map_err(Refused::from),
-        _ => Ok(Admitted::Answer(models(config, head.query.unwrap_or_default()))),
+        Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed)),
+        Place::Model(id) => {
+            one(config, passed.key, id).map(Admitted::Answer).map_err(Refused::from)
+        }
+        _ => Ok(Admitted::Answer(models(config, passed.key, head.query.unwrap_or_default()))),
     }
 }
 
-fn models(config: &Config, query: &str) -> Answer {
-    let models: Vec<Model> = known(config).cloned().collect();
+fn models(config: &Config, key: Option<usize>, query: &str) -> Answer {
+    let models: Vec<Model> = known(config, key).cloned().collect();
     let mut body = Vec::new();
     // Codex asks with its version, and reads its own shape only.
     if route::has_parameter(query, "client_version") {
@@ -103,8 +105,8 @@ fn models(config: &Config, query: &str) -> Answer {
     Answer::json(200, body)
 }
 
-fn one(config: &Config, id: &str) -> Result<Answer, Failure> {
-    let Some(model) = known(config).find(|model| model.id == id) else {
+fn one(config: &Config, key: Option<usize>, id: &str) -> Result<Answer, Failure> {
+    let Some(model) = known(config, key).find(|model| model.id == id) else {
         let id: String = id.chars().take(100).collect();
         let message = format!("the model \"{id}\" is not listed here");
         return Err(Failure::new(Fault::client(Kind::ModelNotFound), message).with_param("model"));
@@ -114,13 +116,14 @@ fn one(config: &Config, id: &str) -> Result<Answer, Failure> {
     Ok(Answer::json(200, body))
 }
 
-/// Every model once: the first provider that has it wins, as with routes.
-fn known(config: &Config) -> impl Iterator<Item = &Model> {
+/// Every model that a key may ask for, once: the first provider that has it wins, as with routes.
+fn known(config: &Config, key: Option<usize>) -> impl Iterator<Item = &Model> {
     let all = || config.providers.iter().flat_map(|provider| &provider.models);
     all()
         .enumerate()
         .filter(move |(place, model)| !all().take(*place).any(|earlier| earlier.id == model.id))
         .map(|(_, model)| model)
+        .filter(move |model| auth::may_use(config, key, &model.id))
 }
 
 fn upgrade_required() -> Failure {

@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::route;
 use crate::wire::http1::{Host, Origin, RequestHead};
 use std::net::IpAddr;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
@@ -95,6 +96,45 @@ pub fn check_place(config: &Config, shown: &Shown<'_>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The name of a key, for logs.
+#[must_use]
+pub fn key_name(config: &Config, key: Option<usize>) -> &str {
+    key.and_then(|key| config.client_keys.get(key)).map_or("-", |key| key.name.as_str())
+}
+
+/// Whether the key of this index may ask for a model.
+#[must_use]
+pub fn may_use(config: &Config, key: Option<usize>, model: &str) -> bool {
+    let models = key.and_then(|key| config.client_keys.get(key)).map(|key| &key.models);
+    models.is_none_or(|models| {
+        models.is_empty() || models.iter().any(|pattern| route::matches(pattern, model))
+    })
+}
+
+/// Checks the model of a request against the key that it came with.
+///
+/// # Errors
+/// 403 that names what the key may ask for.
+pub fn check_model(config: &Config, key: Option<usize>, model: &str) -> Result<(), Failure> {
+    /// Of the patterns, so many are told.
+    const TOLD_MAX: usize = 20;
+    if may_use(config, key, model) {
+        return Ok(());
+    }
+    let name = key_name(config, key);
+    let key = key.and_then(|key| config.client_keys.get(key));
+    let models = key.map_or(&[][..], |key| &key.models);
+    let told: Vec<&str> = models.iter().take(TOLD_MAX).map(String::as_str).collect();
+    let more = if models.len() > TOLD_MAX { " and others" } else { "" };
+    let model: String = model.chars().take(100).collect();
+    let message = format!(
+        "the key \"{name}\" may not ask for the model \"{model}\", only for {}{more}",
+        told.join(", ")
+    );
+    let failure = Failure::new(Fault::client(Kind::Forbidden), message);
+    Err(failure.with_code("model_not_allowed").with_param("model"))
 }
 
 /// Compares with every key, so that the time says nothing of which one it was nor how far it fits.

@@ -4,6 +4,7 @@ mod admin;
 pub mod auth;
 mod client;
 mod exchange;
+pub mod limit;
 pub mod meter;
 pub mod net;
 mod order;

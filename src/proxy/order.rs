@@ -5,6 +5,7 @@ use crate::dialect::ids::Ids;
 use crate::dialect::request::Request;
 use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften};
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::auth::{self, Passed};
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
 use crate::transcode::{Form, Peek, Transcoder};
@@ -48,6 +49,8 @@ pub(crate) struct Intake {
     pub(crate) chunks: bool,
     /// The client is the Codex CLI.
     pub(crate) codex: bool,
+    /// Index of the client key that it came with.
+    pub(crate) key: Option<usize>,
     /// `Content-Encoding`, if it is not identity.
     coding: Option<String>,
     /// The client's own credential, unless it is one of ours.
@@ -59,7 +62,7 @@ impl Intake {
     pub(crate) fn new(
         dialect: &'static dyn Dialect,
         head: &RequestHead<'_>,
-        own_key: bool,
+        passed: Passed,
     ) -> Result<Self, Failure> {
         let coding = head.content_encoding.filter(|coding| !coding::is_identity(coding));
         if let Some(coding) = coding
@@ -81,8 +84,12 @@ impl Intake {
             dialect,
             chunks: head.version == Version::Http11,
             codex: Self::is_codex(head),
+            key: passed.key,
             coding: coding.map(str::to_owned),
-            authorization: head.authorization.filter(|_| !own_key).map(str::to_owned),
+            authorization: head
+                .authorization
+                .filter(|_| !passed.by_authorization)
+                .map(str::to_owned),
             forwarded,
         })
     }
@@ -159,6 +166,11 @@ impl Order {
             Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
         })?;
         let model = peek.model.ok_or_else(no_model_named)?.decode().into_owned();
+        auth::check_model(config, intake.key, &model).map_err(|mut failure| {
+            // Codex repeats what it takes for a passing 403.
+            failure.status = intake.codex.then_some(400);
+            failure
+        })?;
         let (index, upstream_model) =
             route::provider(config, &model).ok_or_else(|| no_model(&model))?;
         let provider = config.providers.get(index).ok_or_else(|| no_model(&model))?;

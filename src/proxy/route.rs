@@ -68,7 +68,7 @@ pub fn provider<'c>(config: &'c Config, model: &'c str) -> Option<(usize, &'c st
 }
 
 /// Whether `name` is `pattern`, whose first `*` stands for any text.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((head, tail)) => {

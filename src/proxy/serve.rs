@@ -2,6 +2,7 @@
 
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::admin::{self, Admitted};
+use crate::proxy::auth;
 use crate::proxy::client::{Client, Phase};
 use crate::proxy::exchange::{Exchange, Held, Stage, Step};
 use crate::proxy::net::Net;
@@ -196,7 +197,7 @@ impl<N: Net> Worker<N> {
         // A body that nobody reads cannot be told from the next request.
         let keep_alive = head.keep_alive && head.framing.is_empty();
         let config = std::sync::Arc::clone(&self.shared.config);
-        let refuse = |failure: &Failure, allow: Option<&str>| {
+        let refuse = |failure: &Failure, allow: Option<&str>, key: Option<usize>| {
             let (dialect, codex) = match route::place(&path) {
                 Place::Operation(dialect) => (Some(dialect), Intake::is_codex(head)),
                 _ => (None, false),
@@ -205,20 +206,26 @@ impl<N: Net> Worker<N> {
             if let Some(allow) = allow {
                 answer = answer.with("allow", allow);
             }
-            log::info!("{} {path} {} status={}", head.method.name(), failure.code(), answer.status);
+            if failure.fault == Fault::client(Kind::Unauthorized) {
+                // RFC 9110, section 15.5.2, wants to be told how.
+                answer = answer.with("www-authenticate", "Bearer");
+            }
+            let (method, key) = (head.method.name(), auth::key_name(&config, key));
+            log::info!("{method} {path} {} status={} key={key}", failure.code(), answer.status);
             Plan::Answer { answer, bodiless, keep_alive, shutdown: false }
         };
         let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
-        let (dialect, own_key) = match admin::admit(&config, head, &path, peer, self.is_draining())
-        {
-            Err(refused) => return refuse(&refused.failure, refused.allow),
+        let (dialect, passed) = match admin::admit(&config, head, &path, peer, self.is_draining()) {
+            Err(refused) => return refuse(&refused.failure, refused.allow, None),
             Ok(Admitted::Answer(said)) => return answer(said, false),
             Ok(Admitted::Shutdown(said)) => return answer(said, true),
-            Ok(Admitted::Operation(dialect, own_key)) => (dialect, own_key),
+            Ok(Admitted::Operation(dialect, passed)) => (dialect, passed),
         };
-        let intake = match Intake::new(dialect, head, own_key) {
-            Ok(intake) => intake,
-            Err(failure) => return refuse(&failure, None),
+        let seat = self.shared.limits.enter(&config, passed.key, peer.ip(), now.instant);
+        let begun = seat.and_then(|seat| Ok((seat, Intake::new(dialect, head, passed)?)));
+        let (seat, intake) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => return refuse(&failure, None, passed.key),
         };
         let limits = BodyLimits {
             body_bytes_max: config.limits.body_bytes_max as u64,
@@ -228,12 +235,13 @@ impl<N: Net> Worker<N> {
             Ok(body) => {
                 let ids = self.ids.fork();
                 let keep_alive = head.keep_alive && !self.is_draining();
-                let exchange = Exchange::new(intake, path, body, keep_alive, ids, now.instant);
+                let mut exchange = Exchange::new(intake, path, body, keep_alive, ids, now.instant);
+                exchange.seat = seat;
                 Plan::Serve { exchange: Box::new(exchange), expects: head.expect_continue }
             }
             Err(why) => {
                 let message = format!("the request body cannot be read: {why}");
-                refuse(&Failure::new(Fault::client(Kind::TooLarge), message), None)
+                refuse(&Failure::new(Fault::client(Kind::TooLarge), message), None, passed.key)
             }
         }
     }

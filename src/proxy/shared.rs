@@ -1,6 +1,7 @@
 //! What both halves of an exchange use: the network, the configuration, buffers, the time.
 
 use crate::config::Config;
+use crate::proxy::limit::LimitTable;
 use crate::proxy::meter::Meter;
 use crate::proxy::net::Net;
 use crate::proxy::transport::TlsTable;
@@ -30,6 +31,7 @@ pub(crate) struct Shared<N: Net> {
     pub(crate) net: N,
     pub(crate) config: Arc<Config>,
     pub(crate) tls: Arc<TlsTable>,
+    pub(crate) limits: Arc<LimitTable>,
     pub(crate) buffers: buffer::Pool,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) meter: Meter,
@@ -37,11 +39,17 @@ pub(crate) struct Shared<N: Net> {
 }
 
 impl<N: Net> Shared<N> {
-    pub(crate) fn new(net: N, config: Arc<Config>, tls: Arc<TlsTable>, now: Now) -> Self {
+    pub(crate) fn new(
+        net: N,
+        config: Arc<Config>,
+        tls: Arc<TlsTable>,
+        limits: Arc<LimitTable>,
+        now: Now,
+    ) -> Self {
         let buffers = buffer::Pool::new(BUFFERS_KEPT, BUFFER_BYTES, BUFFER_BYTES_MAX);
         let scratch = vec![0; READ_BYTES_MAX].into_boxed_slice();
         let (meter, unix_s) = (Meter::default(), now.unix_s);
-        Self { net, config, tls, buffers, scratch, meter, unix_s }
+        Self { net, config, tls, limits, buffers, scratch, meter, unix_s }
     }
 
     /// The vector itself if it owns memory, else one from the pool.

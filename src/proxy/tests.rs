@@ -3,6 +3,7 @@
 use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url};
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
+use crate::proxy::limit::LimitTable;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
 use crate::proxy::shared::Now;
 use crate::proxy::transport::TlsTable;
@@ -12,6 +13,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+mod limits;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };
 const ADDRESS: &str = "127.0.0.1:9";
@@ -30,6 +33,7 @@ struct Hands {
     waiting: usize,
     sockets: Vec<Socket>,
     accept_error: Option<i32>,
+    panics: bool,
     pending_name: bool,
 }
 
@@ -63,6 +67,7 @@ impl Net for Hands {
     }
 
     fn read(&mut self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
+        assert!(!self.panics, "a defect, on purpose");
         let socket = self.socket(socket)?;
         let count = into.len().min(socket.inbox.len());
         if count == 0 {
@@ -104,6 +109,7 @@ impl Net for Hands {
 /// The worker, the time, and who is who.
 struct Stage {
     worker: Worker<Hands>,
+    limits: Arc<LimitTable>,
     now: Now,
 }
 
@@ -159,8 +165,10 @@ impl Stage {
         change(&mut config);
         let now = Now { instant: Instant::now(), unix_s: 1_800_000_000 };
         let tls = Arc::new(TlsTable::new(&[]).unwrap());
-        let net = Hands::default();
-        Self { worker: Worker::new(net, Arc::new(config), tls, vec![LISTENER], 1, now), now }
+        let limits = Arc::new(LimitTable::new(&config, now.instant, 1));
+        let (net, config) = (Hands::default(), Arc::new(config));
+        let worker = Worker::new(net, config, tls, Arc::clone(&limits), vec![LISTENER], 1, now);
+        Self { worker, limits, now }
     }
 
     fn turn(&mut self, ready: &[Ready]) {

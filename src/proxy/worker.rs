@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::dialect::ids::Ids;
 use crate::proxy::client::Client;
 use crate::proxy::exchange::{Held, Parked};
+use crate::proxy::limit::LimitTable;
 use crate::proxy::meter::Meter;
 use crate::proxy::net::{Net, Ready, SocketId};
 use crate::proxy::pool::Pool;
@@ -32,6 +33,8 @@ pub struct Counts {
     pub pooled: usize,
     /// Exchanges under way.
     pub exchanges: usize,
+    /// Of those, with a seat among the ones that their client key may have at once.
+    pub seated: usize,
     /// Exchanges waiting for a connect slot or for a name.
     pub waiting: usize,
     /// Armed timers.
@@ -94,17 +97,19 @@ pub struct Worker<N: Net> {
 }
 
 impl<N: Net> Worker<N> {
-    /// A worker that accepts from `listeners`. The same `seed` gives the same ids.
+    /// A worker that accepts from `listeners`, under `limits` that it shares with its likes. The
+    /// same `seed` gives the same ids.
     pub fn new(
         net: N,
         config: Arc<Config>,
         tls: Arc<TlsTable>,
+        limits: Arc<LimitTable>,
         listeners: Vec<SocketId>,
         seed: u64,
         now: Now,
     ) -> Self {
         let mut worker = Self {
-            shared: Shared::new(net, config, tls, now),
+            shared: Shared::new(net, config, tls, limits, now),
             ids: Ids::new(seed),
             shutdown: false,
             timers: Timers::default(),
@@ -234,6 +239,7 @@ impl<N: Net> Worker<N> {
                     counts.buffers += client.buffers();
                     let exchange = client.exchange.as_ref();
                     counts.exchanges += usize::from(exchange.is_some());
+                    counts.seated += usize::from(exchange.is_some_and(|x| x.seat.is_some()));
                     counts.waiting += usize::from(exchange.is_some_and(|x| x.parked.is_some()));
                 }
                 Conn::Upstream(upstream) => {

@@ -4,6 +4,7 @@ use super::poll::{MioNet, WAKER};
 use super::resolve::Resolver;
 use super::wake::Wake;
 use crate::config::Config;
+use crate::proxy::limit::LimitTable;
 use crate::proxy::net::Ready;
 use crate::proxy::shared::Now;
 use crate::proxy::transport::TlsTable;
@@ -49,15 +50,14 @@ impl Drive {
         &self,
         config: Arc<Config>,
         tls: Arc<TlsTable>,
+        limits: Arc<LimitTable>,
         listeners: Vec<TcpListener>,
         resolver: Resolver,
     ) -> io::Result<Worker<MioNet>> {
         let mut net = MioNet::new(self.poll.registry().try_clone()?, resolver);
         let listeners =
             listeners.into_iter().map(|it| net.listen(it)).collect::<io::Result<Vec<_>>>()?;
-        // The hasher's keys are random: all that ids need is to differ between workers and runs.
-        let seed = RandomState::new().build_hasher().finish();
-        Ok(Worker::new(net, config, tls, listeners, seed, now()))
+        Ok(Worker::new(net, config, tls, limits, listeners, seed(), now()))
     }
 
     /// Runs until the worker is drained or told to stop. `on_shutdown` is called when a client
@@ -115,6 +115,12 @@ impl Drive {
             }
         }
     }
+}
+
+/// The hasher's keys are random: all that ids need is to differ between workers and runs, and all
+/// that a table needs is to be unknown to strangers.
+pub(super) fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Reads the clocks. A system clock before 1970 shows as 1970.

@@ -1,10 +1,11 @@
 //! The thread that starts the workers, hears of signals, and ends them in order.
 
-use super::drive::Drive;
+use super::drive::{Drive, seed};
 use super::poll::{self, MioNet};
 use super::resolve::Resolver;
 use super::wake::Wake;
 use crate::config::Config;
+use crate::proxy::limit::LimitTable;
 use crate::proxy::transport::TlsTable;
 use crate::proxy::worker::Worker;
 use signal_hook::consts::SIGHUP;
@@ -78,9 +79,11 @@ impl Proxy {
         let (sender, mailbox) = channel();
         let mut proxy =
             Self { addresses, wakes, running: 0, drain: config.timeouts.drain, sender, mailbox };
+        let limits = Arc::new(LimitTable::new(config, Instant::now(), seed()));
         for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
             let (config, tls) = (Arc::clone(config), Arc::clone(tls));
-            let worker = drive.worker(config, tls, listeners, resolver.clone()).map_err(failed)?;
+            let (limits, resolver) = (Arc::clone(&limits), resolver.clone());
+            let worker = drive.worker(config, tls, limits, listeners, resolver).map_err(failed)?;
             let keeper = proxy.mailbox();
             let run = move || run(drive, worker, &keeper);
             let name = format!("worker-{index}");

@@ -389,7 +389,7 @@ fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
 fn whole(path: &str, body: &str, random: &mut Random) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         User-Agent: sim\r\n"
+         User-Agent: sim\r\nX-Api-Key: sim-client\r\n"
     );
     if random.chance(700) {
         return format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();

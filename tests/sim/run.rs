@@ -5,9 +5,10 @@ use crate::sim::judge::Case;
 use crate::sim::net::{Broken, SimNet, found};
 use crate::sim::upstream::{Execution, Fate, Server};
 use crate::sim::{Profile, Random};
-use patchbay::config::{Config, Credential, Limits, Provider, Route, Timeouts, Url};
+use patchbay::config::{ClientKey, Config, Credential, Limits, Provider, Route, Timeouts, Url};
 use patchbay::dialect;
 use patchbay::dialect::quirks::Quirks;
+use patchbay::proxy::limit::LimitTable;
 use patchbay::proxy::net::Lookup;
 use patchbay::proxy::shared::Now;
 use patchbay::proxy::transport::TlsTable;
@@ -39,6 +40,7 @@ struct Run {
     config: Arc<Config>,
     profile: Profile,
     worker: Worker<SimNet>,
+    limits: Arc<LimitTable>,
     clients: Vec<Client>,
     server: Server,
     deadline: Option<Instant>,
@@ -116,6 +118,17 @@ fn config(random: &mut Random) -> Result<Config, String> {
     })
 }
 
+/// A key under which exchanges are counted, and none is refused.
+fn client_key() -> ClientKey {
+    ClientKey {
+        name: "sim".to_owned(),
+        secret: "sim-client".to_owned(),
+        rate: None,
+        exchanges_max: Some(u32::MAX),
+        models: Vec::new(),
+    }
+}
+
 /// The names of both providers, maybe with trouble.
 fn plan_names(net: &mut SimNet, profile: &Profile, random: &mut Random) {
     for (host, port) in [("chat.sim", 80), ("resp.sim", 81)] {
@@ -141,7 +154,11 @@ pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, Strin
     if trace {
         println!("{profile:#?}");
     }
-    let config = Arc::new(config(&mut random)?);
+    let mut config = config(&mut random)?;
+    if seed % 2 == 0 {
+        config.client_keys.push(client_key());
+    }
+    let config = Arc::new(config);
     let mut net = SimNet::new(random.next(), profile.rates);
     (net.trace, net.broken) = (trace, broken);
     plan_names(&mut net, &profile, &mut random);
@@ -153,7 +170,9 @@ pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, Strin
     let base = Instant::now();
     let now = Now { instant: base, unix_s: 1_800_000_000 };
     let tls = Arc::new(TlsTable::new(&[])?);
-    let worker = Worker::new(net, config.clone(), tls, vec![listener], random.next(), now);
+    let limits = Arc::new(LimitTable::new(&config, base, 1));
+    let (shared, seed) = (limits.clone(), random.next());
+    let worker = Worker::new(net, config.clone(), tls, shared, vec![listener], seed, now);
     let clients = (0..profile.clients).map(|n| Client::new(n, &profile, &mut random)).collect();
     let jump_us = profile.jump.then(|| random.below(3_000_000));
     let mut run = Run {
@@ -163,6 +182,7 @@ pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, Strin
         server: Server::new(random.next(), profile.clone()),
         profile,
         worker,
+        limits,
         clients,
         deadline: Some(base),
         drained_us: None,
@@ -337,10 +357,14 @@ impl Run {
         }
         let idle_us = self.config.timeouts.upstream_head.max(self.config.timeouts.upstream_idle);
         let stall_us = idle_us.as_micros() as u64 + SLACK_US;
-        let net = self.worker.net_mut();
-        if net.emfile_count > 400 {
+        if self.worker.net_mut().emfile_count > 400 {
             return Err("spins on accept without descriptors".to_owned());
         }
+        let seated = (self.limits.seated() as usize, self.worker.counts().seated);
+        if seated.0 != seated.1 {
+            return Err(format!("{} exchanges are counted, and {} run", seated.0, seated.1));
+        }
+        let net = self.worker.net_mut();
         for execution in self.server.executions.iter().filter(|e| e.ended_us.is_none()) {
             if !net.is_held(execution.conn) {
                 continue;

@@ -6,7 +6,9 @@ mod pump;
 use crate::config::Timeouts;
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::auth;
 use crate::proxy::client::Client;
+use crate::proxy::limit::Seat;
 use crate::proxy::net::Net;
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
@@ -80,6 +82,8 @@ pub(crate) struct Exchange {
     /// The connection stays after the reply.
     pub(crate) keep_alive: bool,
     pub(crate) intake: Intake,
+    /// Its place among those that its key may have at once.
+    pub(crate) seat: Option<Seat>,
     path: String,
     body: BodyDecoder,
     content: Vec<u8>,
@@ -122,6 +126,7 @@ impl Exchange {
             called: false,
             keep_alive,
             intake,
+            seat: None,
             path,
             body,
             content: Vec::new(),
@@ -513,9 +518,10 @@ impl Exchange {
         let order = self.order.as_ref();
         let provider = order.and_then(|order| shared.config.providers.get(order.provider));
         log::info!(
-            "POST {} {label} status={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
+            "POST {} {label} status={} key={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
             self.path,
             self.status,
+            auth::key_name(&shared.config, self.intake.key),
             order.map_or("", |order| order.model.as_str()),
             provider.map_or("-", |provider| provider.name.as_str()),
             self.first.map_or(0, ms),
