@@ -155,7 +155,7 @@ pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, Strin
         println!("{profile:#?}");
     }
     let mut config = config(&mut random)?;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         config.client_keys.push(client_key());
     }
     let config = Arc::new(config);

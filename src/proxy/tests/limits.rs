@@ -51,34 +51,37 @@ fn is_let_in(stage: &mut Stage) -> bool {
     false
 }
 
+/// How an exchange ends: what to do with its client and its upstream.
+struct End(&'static str, fn(&mut Stage, usize, usize));
+
 #[test]
 fn however_an_exchange_ends_its_seat_is_free_again() {
-    let ends: &[(&str, fn(&mut Stage, usize, usize))] = &[
-        ("well", |stage, _, upstream| {
+    let ends = [
+        End("well", |stage, _, upstream| {
             stage.give(upstream, &format!("{}{}0\r\n\r\n", sse(CHAT_START), chunk(CHAT_END)));
         }),
-        ("cut", |stage, _, upstream| {
+        End("cut", |stage, _, upstream| {
             stage.give(upstream, &sse(CHAT_START));
             stage.end(upstream);
         }),
-        ("refused by the upstream", |stage, _, upstream| {
+        End("refused by the upstream", |stage, _, upstream| {
             stage.give(upstream, "HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n");
         }),
-        ("client gone", |stage, client, _| stage.end(client)),
-        ("upstream silent", |stage, _, _| stage.pass(Duration::from_secs(600))),
-        ("client takes nothing", |stage, client, upstream| {
+        End("client gone", |stage, client, _| stage.end(client)),
+        End("upstream silent", |stage, _, _| stage.pass(Duration::from_secs(600))),
+        End("client takes nothing", |stage, client, upstream| {
             stage.worker.net_mut().sockets[client - 1].room = Some(0);
             stage.give(upstream, &sse(CHAT_START));
             stage.pass(Duration::from_secs(61));
         }),
-        ("panic", |stage, _, upstream| {
+        End("panic", |stage, _, upstream| {
             stage.worker.net_mut().panics = true;
             stage.give(upstream, "HTTP/1.1 200 OK\r\n");
             stage.worker.net_mut().panics = false;
             assert_eq!(stage.worker.meter().panics, 1);
         }),
     ];
-    for (name, end) in ends {
+    for End(name, end) in ends {
         let mut stage = one_at_once();
         let client = stage.client();
         let upstream = stage.ask(client, &request("one"));
@@ -93,18 +96,17 @@ fn however_an_exchange_ends_its_seat_is_free_again() {
 
 #[test]
 fn a_seat_is_taken_by_the_head_and_given_back_with_the_body() {
-    let bodies: &[(&str, fn(&mut Stage, usize))] = &[
-        ("no JSON", |stage, client| stage.give(client, "x")),
-        ("too late", |stage, _| stage.pass(Duration::from_secs(61))),
-        ("client gone", |stage, client| stage.end(client)),
-    ];
-    for (name, end) in bodies {
+    for End(name, end) in [
+        End("no JSON", |stage, client, _| stage.give(client, "x")),
+        End("too late", |stage, _, _| stage.pass(Duration::from_secs(61))),
+        End("client gone", |stage, client, _| stage.end(client)),
+    ] {
         let mut stage = one_at_once();
         let client = stage.client();
         let whole = request("one");
         stage.give(client, whole.replace(REQUEST, "").replace(": 43\r\n", ": 1\r\n").as_str());
         assert_eq!(stage.limits.seated(), 1, "{name}");
-        end(&mut stage, client);
+        end(&mut stage, client, 0);
         assert_eq!(stage.limits.seated(), 0, "{name}");
     }
 }
