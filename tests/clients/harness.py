@@ -32,7 +32,7 @@ def equal(seen, wanted, what):
 class Patchbay:
     """A running `patchbay serve` on a free port, pointed at a scripted upstream."""
 
-    def __init__(self, binary, upstream_url, folder, config=None, args=()):
+    def __init__(self, binary, upstream_url, folder, config=None, args=(), environment=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.info = self.folder / "server-info.json"
@@ -47,6 +47,7 @@ class Patchbay:
             command += ["--upstream-url", upstream_url, "--api-key-env", "UPSTREAM_KEY"]
         env = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": scripted.KEY}
         env |= {k: v for k, v in os.environ.items() if k in ("RUST_LOG", "RUST_BACKTRACE")}
+        env |= environment or {}
         self.process = subprocess.Popen(
             [*command, *args], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env, cwd=self.folder
         )

@@ -273,24 +273,35 @@ class Upstream:
     `complaints`.
     """
 
-    def __init__(self, script, refuse=None, port=0, log=None):
+    scheme = "http"
+
+    def __init__(self, script, refuse=None, port=0, log=None, context=None):
         self.requests = []
         self.complaints = []
         self.script = script
         self.refuse = refuse
         self.log = log
         self.lock = threading.Lock()
-        self.server = Server(("127.0.0.1", port), Handler)
+        self.server = Server(("127.0.0.1", port), self.handler(), context)
         self.server.upstream = self
         self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}{CHAT_PATH}"
-        self.responses_url = f"http://127.0.0.1:{self.port}{RESPONSES_PATH}"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}{CHAT_PATH}"
+        self.responses_url = f"{self.scheme}://127.0.0.1:{self.port}{RESPONSES_PATH}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+    @staticmethod
+    def handler():
+        return Handler
+
+    @staticmethod
+    def dialect(request):
+        """What turns an answer into this request's API."""
+        return responses_upstream if request.path == RESPONSES_PATH else sys.modules[__name__]
 
     def take(self, handler, raw):
         """Records a request and finds its answer."""
@@ -337,11 +348,24 @@ class Upstream:
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 512
 
-    def __init__(self, *args):
+    def __init__(self, address, handler, context=None):
         self.resets = set()
-        super().__init__(*args)
+        self.context = context
+        super().__init__(address, handler)
+
+    def finish_request(self, request, client_address):
+        """On the connection's own thread: a slow handshake holds up nobody else."""
+        if self.context:
+            request.do_handshake()
+        super().finish_request(request, client_address)
+
+    def get_request(self):
+        connection, address = super().get_request()
+        if self.context:
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def reset_when_acknowledged(self, connection):
         """The connection will end in a TCP RST, which must not overtake what was written."""
@@ -396,7 +420,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if answer.delay_s:
             time.sleep(answer.delay_s)
         created = 1_750_000_000 + request.n
-        dialect = responses_upstream if request.path == RESPONSES_PATH else sys.modules[__name__]
+        dialect = self.server.upstream.dialect(request)
         stream = answer.error is None and request.body and request.body.get("stream")
         self.send_response(answer.status)
         for name, value in answer.headers.items():
@@ -416,10 +440,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for data in self.writes(dialect.Stream(answer, request.body, created).frames(), answer.write):
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.send(data)
         if answer.end == "clean":
             self.wfile.write(b"0\r\n\r\n")
         self.finish_as(answer.end)
+
+    def send(self, data):
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def finish_as(self, end):
         """Leaves the connection to the next request, closes it, or resets it."""
