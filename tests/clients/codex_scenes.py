@@ -105,7 +105,7 @@ class Scene:
             credential = f'{{ kind = "codex-auth", path = "{self.auth}", token_url = "{self.oauth.token_url}", key_url = "{self.backend.host}/v1/responses" }}'
         return "\n".join([
             "[providers.codex]", f'url = "{self.backend.codex_url}"', 'dialect = "responses"', 'quirks_profile = "chatgpt.com"',
-            f'ca_file = "{self.certificate}"', f"credential = {credential}", f'models = ["{MODEL}"]', more,
+            f'ca_file = "{self.certificate}"', "instructions = true", f"credential = {credential}", f'models = ["{MODEL}"]', more,
             "[[routes]]", 'model = "*"', 'provider = "codex"', "",
         ])
 
