@@ -432,8 +432,14 @@ impl Decoder {
             })?;
         }
         let Some(opaque) = item.sealed.filter(|opaque| !opaque.is_empty()) else { return Ok(()) };
-        let shown = self.slots.get(&index).and_then(|slot| slot.part);
-        if let Some(part) = shown.or_else(|| self.show(index, Showing::Summary, 0, sink)) {
+        let shown = self.slots.get(&index).and_then(|slot| Some((slot.part?, slot.kind)));
+        let part = match shown {
+            Some((part, Showing::Summary | Showing::Raw)) => Some(part),
+            // An item that changed its type on the way has nothing to seal.
+            Some(_) => None,
+            None => self.show(index, Showing::Summary, 0, sink),
+        };
+        if let Some(part) = part {
             self.lanes.seal(part, opaque, sink);
         }
         Ok(())
