@@ -87,3 +87,70 @@ fn rate(
         Some(per_minute) => Ok(Some(Rate { per_minute, burst: burst.unwrap_or(per_minute) })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Overrides, Rate, World, load};
+    use std::path::Path;
+
+    fn loaded(clients: &str, folder: &Path) -> Result<Config, String> {
+        let var = |name: &str| (name == "KEY").then(|| " sk-env\n".to_owned());
+        let text = format!("{clients}\n[providers.a]\nurl = 'https://a.example'\n");
+        let path = folder.join("p.toml");
+        load(Some((&path, &text)), &Overrides::default(), World { var: &var, cores: 1 })
+    }
+
+    #[test]
+    fn keys_are_texts_or_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key"), "sk-file\n").unwrap();
+        let text = "[clients]\nper_minute_address = '30'\nburst_address = 5\n\
+                    [clients.keys]\na = 'sk-plain'\nb = { env = 'KEY', per_minute = 60 }\n\
+                    c = { file = 'key', per_minute = 60, burst = 2, exchanges_max = 3, \
+                    models = ['gpt-*', 'm'] }\nd = { env = 'GONE', optional = true }\n\
+                    e = { secret = '${GONE:-}', optional = true }\n\
+                    [clients.keys.f]\nsecret = 'sk-f'\nper_minute = 0";
+        let config = loaded(text, folder.path()).unwrap();
+        let keys: Vec<_> = config
+            .client_keys
+            .iter()
+            .map(|it| (it.name.as_str(), it.secret.as_str(), it.rate.map(|it| it.burst)))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                ("a", "sk-plain", None),
+                ("b", "sk-env", Some(60)),
+                ("c", "sk-file", Some(2)),
+                ("f", "sk-f", None),
+            ]
+        );
+        assert_eq!(config.client_keys[2].exchanges_max, Some(3));
+        assert_eq!(config.client_keys[2].models, ["gpt-*", "m"]);
+        assert_eq!(config.address_rate, Some(Rate { per_minute: 30, burst: 5 }));
+    }
+
+    #[test]
+    fn mistakes_name_the_key() {
+        for (text, words) in [
+            ("a = {}", "[clients.keys] a: write one of `secret`, `env` and `file`"),
+            ("a = { secret = 'x', env = 'KEY' }", "a: write one of"),
+            ("a = { optional = true }", "a: write one of"),
+            ("a = { env = 'GONE' }", "a: missing or empty env var: GONE"),
+            ("a = { file = 'gone' }", "a: cannot read the key in "),
+            ("a = { file = 'gone', optional = true }", "a: cannot read the key in "),
+            ("a = { secret = '' }", "a: a key is made of visible"),
+            ("a = 'x'\nb = 'x'", "b: the same secret as `a`"),
+            ("a = { secret = 'x', burst = 1 }", "a: a burst needs per_minute"),
+            ("a = { secret = 'x', per_minute = 1, burst = 0 }", "a: a burst of 0"),
+            ("a = { secret = 'x', exchanges_max = 0 }", "a: exchanges_max is 0"),
+            ("a = { secret = 'x', models = ['a*b*'] }", "a: the model `a*b*` has more than one"),
+            ("a = { secret = 'x', per_minut = 1 }", "unknown key `per_minut`; did you mean"),
+        ] {
+            let error = loaded(&format!("[clients.keys]\n{text}"), Path::new("/no")).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let error = loaded("[clients]\nburst_address = 1", Path::new("/no")).unwrap_err();
+        assert!(error.contains("[clients] a burst needs per_minute_address"), "{error}");
+    }
+}

@@ -29,8 +29,8 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Vec<String>,
     pub(super) workers: Option<usize>,
-    pub(super) hosts: Vec<String>,
-    pub(super) origins: Vec<String>,
+    pub(super) hosts: Names,
+    pub(super) origins: Names,
     pub(super) http_shutdown: bool,
     pub(super) server_info: Option<PathBuf>,
     pub(super) strict: bool,

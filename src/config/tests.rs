@@ -278,6 +278,11 @@ fn mistakes_in_a_file_are_explained() {
         ("[server]\nworkers = 'two'", "line 2: invalid type"),
         ("[server]\nlisten = ['8080']", "[server] listen: `8080` is no address"),
         ("[server]\nworkers = 0", "workers is 0"),
+        ("[server]\ntls = { key = 'k.pem' }", "the key for clients needs its certificate"),
+        ("[server]\ntls = { certificate = 'c.pem' }", "the certificate for clients needs its key"),
+        ("[capture]", "[capture] needs a `folder`"),
+        ("[capture]\nfolder = 'a'\nside_bytes_max = 1", "[capture] side_bytes_max is 1"),
+        ("[capture]\nfolder = '~/a'", "missing or empty env var: HOME"),
         ("[server]\nhosts = ['https://a']", "[server] hosts: `https://a`"),
         ("[server]\nhosts = ['a:80']", "[server] hosts: `a:80`"),
         ("[server]\norigins = ['null']", "[server] origins: `null`"),
@@ -295,6 +300,7 @@ fn mistakes_in_a_file_are_explained() {
         ("[providers.'a b']\nurl = 'https://lab.example'", "a provider's name"),
         ("[providers.a]\nurl = 'lab.example'", "[providers.a] the URL `lab.example`"),
         ("[[routes]]\nmodel = '*'\nprovider = 'upsteam'", "did you mean `upstream`?"),
+        ("[[routes]]\nmodel = '*'\nprovider = 'upstream'\neffort = 'loud'", "effort: `loud` is"),
         ("[[routes]]\nmodel = 'a*b*'\nprovider = 'upstream'", "number 1: the model `a*b*`"),
     ] {
         let error = from_file(text).unwrap_err();
@@ -312,6 +318,11 @@ fn mistakes_in_a_file_are_explained() {
         ("headers = { a = \"x\\ny\" }", "not ASCII"),
         ("quirks = { think_tag = true }", "did you mean `think_tags`?"),
         ("quirks = { effort = 'loud' }", "quirks: unknown variant `loud`"),
+        ("credential = { kind = 'key', file = '/no/such/key' }", "cannot read the key in /no/su"),
+        ("credential = { kind = 'key', file = 'k', env = 'K' }", "write one of them"),
+        ("base_path = 'a'", "base_path: `a` must begin with a slash"),
+        ("allow = ','", "`,` holds no name"),
+        ("bridge = 1", "true, false or a text"),
         ("models = [1]", "a model's name, or a table"),
         ("models = [{ id = '' }]", "needs an id"),
         ("models = [{ id = 'a', context_windw = 1 }]", "did you mean `context_window`?"),
@@ -319,6 +330,62 @@ fn mistakes_in_a_file_are_explained() {
         let error = from_file(&format!("{lab}{text}")).unwrap_err();
         assert!(error.contains(words), "{text}\n{error}");
     }
+}
+
+#[test]
+fn what_clients_see_and_what_is_written_down_is_configured() {
+    let text = "[server]\ntls = { certificate = 'c.pem', key = '/k.pem' }\n\
+                [capture]\nfolder = 'captures'\nside_bytes_max = 2048\n";
+    let config = from_file(text).unwrap();
+    let tls = config.tls.unwrap();
+    assert_eq!(tls.certificate, Path::new("/etc/c.pem"));
+    assert_eq!(tls.key, Path::new("/k.pem"));
+    let capture = config.capture.unwrap();
+    assert_eq!(
+        (capture.folder.as_path(), capture.side_bytes_max),
+        (Path::new("/etc/captures"), 2048)
+    );
+    assert!(from_file(&format!("{text}enabled = false")).unwrap().capture.is_none());
+
+    let typed = Overrides {
+        tls_key: Some(PathBuf::from("/typed.pem")),
+        capture: Some(PathBuf::from("/typed")),
+        ..Overrides::default()
+    };
+    let file = format!("{text}enabled = '0'");
+    let config = load(Some((Path::new("/etc/p.toml"), &file)), &typed, world()).unwrap();
+    assert_eq!(config.tls.map(|it| it.key), Some(PathBuf::from("/typed.pem")));
+    assert_eq!(config.capture.map(|it| it.folder), Some(PathBuf::from("/typed")));
+}
+
+#[test]
+fn the_allowed_models_are_listed_and_routes_have_defaults() {
+    let text = "[providers.a]\nurl = 'https://a.example'\nallow = 'x, y'\n[[routes]]\nmodel = '*'\n\
+                provider = 'a'\neffort = 'high'\nsummary = 'auto'\nverbosity = ''\n";
+    let models = vec!["z=x".to_owned()];
+    let typed = Overrides { models, ..Overrides::default() };
+    let config = load(Some((Path::new("p.toml"), text)), &typed, world()).unwrap();
+    assert_eq!(config.providers[0].allow, ["x", "y"]);
+    let ids: Vec<&str> = config.providers[0].models.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(ids, ["x", "y", "z"]);
+    let high = Defaults {
+        effort: Some("high".to_owned()),
+        summary: Some("auto".to_owned()),
+        verbosity: None,
+    };
+    assert_eq!(config.routes[0].pattern, "z");
+    assert_eq!((&config.routes[0].defaults, &config.routes[1].defaults), (&high, &high));
+}
+
+#[test]
+fn the_tokens_of_codex_login_can_be_typed() {
+    let auth_path = Some(PathBuf::from("/a/auth.json"));
+    let typed = Overrides { auth_path, ..Overrides::default() };
+    let config = from_flags(&typed).unwrap();
+    assert_eq!(config.providers[0].url.host, "chatgpt.com");
+    assert!(matches!(config.providers[0].credential, Credential::CodexAuth(_)));
+    let both = Overrides { api_key_env: Some("LAB_KEY".to_owned()), ..typed };
+    assert!(from_flags(&both).unwrap_err().contains("exclude each other"));
 }
 
 #[test]

@@ -174,6 +174,7 @@ impl Order {
         let (index, upstream_model) =
             route::provider(config, &model).ok_or_else(|| no_model(&model))?;
         let provider = config.providers.get(index).ok_or_else(|| no_model(&model))?;
+        route::check_allowed(provider, &model, upstream_model)?;
         let renamed = upstream_model != model;
         let same = provider.dialect.name() == intake.dialect.name();
         let request = match intake.dialect.decode_request(text) {

@@ -1,7 +1,8 @@
 //! Where a request goes: the path says what is wanted, the model's name says from whom.
 
-use crate::config::Config;
-use crate::dialect::{self, Dialect};
+use crate::config::{Config, Provider};
+use crate::dialect::{self, Dialect, effort};
+use crate::fault::Failure;
 
 /// What a path stands for.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,25 @@ pub fn provider<'c>(config: &'c Config, model: &'c str) -> Option<(usize, &'c st
     let route = config.routes.iter().find(|route| matches(&route.pattern, model))?;
     (route.provider < config.providers.len())
         .then(|| (route.provider, route.model.as_deref().unwrap_or(model)))
+}
+
+/// Checks a model against the list of those that may be asked of a provider: by the client's name
+/// for it or by the upstream's, where the upstream knows efforts with or without one behind it.
+///
+/// # Errors
+/// 400 `model_not_allowed` with the names that are.
+pub fn check_allowed(provider: &Provider, model: &str, upstream: &str) -> Result<(), Failure> {
+    let known = |name: &str| provider.allow.iter().any(|allowed| allowed == name);
+    let plain = |name| provider.quirks.effort_table && known(effort::split(name).0);
+    if provider.allow.is_empty() || [model, upstream].into_iter().any(|it| known(it) || plain(it)) {
+        return Ok(());
+    }
+    let model: String = model.chars().take(100).collect();
+    let message = format!(
+        "the model \"{model}\" is not allowed here; allowed: {}",
+        provider.allow.join(", ")
+    );
+    Err(Failure::bad_request(message).with_code("model_not_allowed").with_param("model"))
 }
 
 /// Whether `name` is `pattern`, whose first `*` stands for any text.
