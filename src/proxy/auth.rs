@@ -275,6 +275,38 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_and_a_wrong_key_are_told_the_same() {
+        let config = config(&["first-key"]);
+        let shown = |authorization| Shown { authorization, ..Shown::default() };
+        let told = |authorization| check(&config, &shown(authorization)).unwrap_err();
+        for wrong in ["Bearer first-kez", "Bearer x", "Bearer ", "Basic first-key", ""] {
+            assert_eq!(told(Some(wrong)), told(None), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_use_what_its_patterns_name() {
+        let mut config = config(&["all", "some"]);
+        config.client_keys[1].models = vec!["a".to_owned(), "b-*".to_owned()];
+        for (key, model, expected) in [
+            (None, "c", true),
+            (Some(0), "c", true),
+            (Some(1), "a", true),
+            (Some(1), "b-1", true),
+            (Some(1), "aa", false),
+            (Some(1), "b", false),
+            (Some(1), "", false),
+        ] {
+            assert_eq!(may_use(&config, key, model), expected, "{key:?} {model}");
+            assert_eq!(check_model(&config, key, model).is_ok(), expected);
+        }
+        config.client_keys[1].models = (0..100).map(|n| format!("m{n}")).collect();
+        let failure = check_model(&config, Some(1), &"x".repeat(1000)).unwrap_err();
+        assert_eq!((failure.status(), failure.code()), (403, "model_not_allowed"));
+        assert!(failure.message.contains("m19 and others") && failure.message.len() < 400);
+    }
+
+    #[test]
     fn with_keys_any_of_them_passes_and_nothing_else() {
         let config = config(&["first-key", "second-key"]);
         for (authorization, api_key, expected) in [
