@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod auth;
+pub mod capture;
 mod client;
 mod exchange;
 pub mod limit;

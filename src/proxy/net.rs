@@ -2,6 +2,7 @@
 //! so the same code runs on `mio` and in the simulator.
 
 use crate::config::Url;
+use crate::proxy::capture::Record;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -121,5 +122,11 @@ pub trait Net {
     /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided.
     fn token_refused(&mut self, provider: usize, token: &Arc<Token>) {
         let _ = (provider, token);
+    }
+
+    /// Takes an exchange that is over, where exchanges are written down. Never blocks: what cannot
+    /// be taken is lost.
+    fn record(&mut self, record: Record) {
+        drop(record);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Intake {
     /// Index of the client key that it came with.
     pub(crate) key: Option<usize>,
     /// `Content-Encoding`, if it is not identity.
-    coding: Option<String>,
+    pub(crate) coding: Option<String>,
     /// The client's own credential, unless it is one of ours.
     authorization: Option<String>,
     forwarded: Vec<(String, String)>,

@@ -92,9 +92,10 @@ impl<N: Net> Worker<N> {
         if let Some(held) = held {
             self.close_held(held);
         }
-        if let Some(exchange) = client.exchange.take() {
+        if let Some(mut exchange) = client.exchange.take() {
             self.shared.meter.abandoned += 1;
             exchange.log(&self.shared, now.instant, "client_gone");
+            exchange.record(&mut self.shared, now.instant, "client_gone");
         }
         self.close_client(slot, client);
     }
@@ -158,7 +159,7 @@ impl<N: Net> Worker<N> {
     /// Acts on a whole head at the front of the input; false when there is none yet.
     fn take_head(&mut self, client: &mut Client, now: Now) -> bool {
         let limits = head_limits(&self.shared.config.limits);
-        let (plan, used) = match client.search.request(client.input.filled(), &limits) {
+        let (mut plan, used) = match client.search.request(client.input.filled(), &limits) {
             Ok(None) => return false,
             Ok(Some((head, used))) => (self.plan(&head, client.peer, now), used),
             Err(why) => {
@@ -170,6 +171,12 @@ impl<N: Net> Worker<N> {
             }
         };
         self.shared.meter.requests += 1;
+        if let (Plan::Serve { exchange, .. }, Some(capture)) =
+            (&mut plan, &self.shared.config.capture)
+        {
+            let head = client.input.filled().get(..used).unwrap_or_default();
+            exchange.begin_tape(capture, head, now);
+        }
         client.input.consume(used);
         client.since = now.instant;
         match plan {

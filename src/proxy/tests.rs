@@ -4,6 +4,7 @@ use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
 use crate::proxy::limit::LimitTable;
+use crate::proxy::capture::Record;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
 use crate::proxy::shared::Now;
 use crate::proxy::transport::TlsTable;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod limits;
+mod capture;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };
 const ADDRESS: &str = "127.0.0.1:9";
@@ -35,6 +37,7 @@ struct Hands {
     accept_error: Option<i32>,
     panics: bool,
     pending_name: bool,
+    records: Vec<Record>,
 }
 
 impl Hands {
@@ -103,6 +106,10 @@ impl Net for Hands {
             return Lookup::Pending;
         }
         Lookup::Found(Arc::new([ADDRESS.parse().unwrap()]))
+    }
+
+    fn record(&mut self, record: Record) {
+        self.records.push(record);
     }
 }
 

@@ -2,11 +2,13 @@
 //! [`Worker::exchange`] holds every row of the joint table; the two halves do not know each other.
 
 mod pump;
+mod tape;
 
 use crate::config::Timeouts;
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth;
+use crate::proxy::capture::{Place, Tape};
 use crate::proxy::client::Client;
 use crate::proxy::limit::Seat;
 use crate::proxy::net::Net;
@@ -108,6 +110,8 @@ pub(crate) struct Exchange {
     heard: Instant,
     status: u16,
     label: Option<&'static str>,
+    /// Where exchanges are written down: what was said.
+    tape: Option<Box<Tape>>,
 }
 
 impl Exchange {
@@ -145,6 +149,7 @@ impl Exchange {
             heard: now,
             status: 0,
             label: None,
+            tape: None,
         }
     }
 
@@ -201,6 +206,7 @@ impl<N: Net> Worker<N> {
     /// The whole body is here: makes the upstream's request.
     pub(crate) fn order(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
         let content = std::mem::take(&mut exchange.content);
+        exchange.tape_content(&content, &self.shared.config.limits);
         let ids = exchange.ids.fork();
         let config = &self.shared.config;
         match Order::new(config, &exchange.intake, content, ids, now.unix_s) {
@@ -239,6 +245,7 @@ impl<N: Net> Worker<N> {
             }
             (Stage::Repeat, _) => {
                 self.part(exchange, held, now);
+                exchange.tape_again();
                 exchange.stage = Stage::Seek;
                 exchange.heard = now.instant;
                 Step::Again
@@ -313,6 +320,9 @@ impl<N: Net> Worker<N> {
         let (Some(order), Some(at)) = (&mut exchange.order, held.as_mut()) else {
             return Step::Wait;
         };
+        if let Some(tape) = &mut exchange.tape {
+            tape.ask(&order.outgoing);
+        }
         match at.upstream.ask(&mut self.shared, &mut order.outgoing, now.instant) {
             Ok(Asked::Blocked) => return Step::Wait,
             Ok(Asked::Head(head)) => {
@@ -323,6 +333,7 @@ impl<N: Net> Worker<N> {
                 exchange.heard = now.instant;
                 exchange.first = Some(now.instant);
                 exchange.head = head;
+                exchange.tape_reply_head();
                 self.begin_reply(client, exchange, provider, now);
             }
             Err(_)
@@ -398,6 +409,7 @@ impl<N: Net> Worker<N> {
         let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
         let config = std::sync::Arc::clone(&self.shared.config);
         let Some(provider) = config.providers.get(provider) else { return };
+        exchange.tape_body(Place::UpstreamReply, body);
         let failure = provider.dialect.decode_fault(exchange.head.status, body);
         let intake = &exchange.intake;
         if exchange.order.as_mut().is_some_and(|order| order.soften(provider, intake, &failure)) {
@@ -423,10 +435,15 @@ impl<N: Net> Worker<N> {
         exchange.cut = true;
         client.out.rent(&mut self.shared.buffers);
         let (chunks, transcoder) = (exchange.intake.chunks, &mut exchange.transcoder);
+        let tape = &mut exchange.tape;
         client.out.append(|out| {
             let mark = chunks.then(|| chunk_begin(out));
+            let start = out.len();
             if let Some(transcoder) = transcoder {
                 transcoder.fail(failure, now.unix_s, out);
+            }
+            if let Some(tape) = tape {
+                tape.body(Place::ClientReply, out.get(start..).unwrap_or_default());
             }
             if let Some(mark) = mark {
                 chunk_end(mark, out);
@@ -477,7 +494,11 @@ impl<N: Net> Worker<N> {
         exchange.status = answer.status;
         exchange.label = Some(failure.fault.code());
         exchange.stage = Stage::Over;
+        let start = client.out.len();
         client.answer(&mut self.shared, &answer, false, exchange.keep_alive);
+        if let Some(tape) = &mut exchange.tape {
+            tape.whole_reply(client.out.filled().get(start..).unwrap_or_default());
+        }
     }
 
     /// Gives the upstream connection back, or closes it when it is of no more use.
@@ -502,7 +523,9 @@ impl<N: Net> Worker<N> {
         self.part(exchange, held, now);
         let staged = std::mem::take(&mut exchange.staged);
         self.shared.buffers.give_back(staged);
-        exchange.log(&self.shared, now.instant, exchange.label.unwrap_or("ok"));
+        let label = exchange.label.unwrap_or("ok");
+        exchange.log(&self.shared, now.instant, label);
+        exchange.record(&mut self.shared, now.instant, label);
     }
 }
 

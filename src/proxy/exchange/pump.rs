@@ -3,6 +3,7 @@
 
 use super::{Exchange, Stage, Step};
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::capture::Place;
 use crate::proxy::client::Client;
 use crate::proxy::net::Net;
 use crate::proxy::reply;
@@ -57,7 +58,9 @@ impl<N: Net> Worker<N> {
             let chunks = exchange.intake.chunks;
             client.out.append(|out| {
                 let mark = chunks.then(|| chunk_begin(out));
+                let start = out.len();
                 let pumped = exchange.transcode(&mut self.shared, upstream, out, room, now);
+                exchange.tape_body(Place::ClientReply, out.get(start..).unwrap_or_default());
                 if let Some(mark) = mark {
                     chunk_end(mark, out);
                 }
@@ -112,7 +115,12 @@ impl<N: Net> Worker<N> {
         };
         client.out.rent(&mut self.shared.buffers);
         client.out.append(|out| {
+            let start = out.len();
             exchange.write_head(length, out);
+            if let Some(tape) = &mut exchange.tape {
+                tape.head(Place::ClientReply, out.get(start..).unwrap_or_default());
+                tape.body(Place::ClientReply, &staged);
+            }
             let mark = (streams && chunks).then(|| chunk_begin(out));
             out.extend_from_slice(&staged);
             if let Some(mark) = mark {
@@ -160,6 +168,7 @@ impl<N: Net> Worker<N> {
             return;
         }
         let staged = std::mem::take(&mut exchange.staged);
+        exchange.tape_body(Place::ClientReply, &staged);
         client.out.rent(&mut self.shared.buffers);
         let chunks = exchange.intake.chunks;
         client.out.append(|out| {
@@ -199,9 +208,16 @@ impl Exchange {
                 match pushed {
                     Ok(used) if self.taken.saturating_add(used) <= folded_max => {
                         self.taken = self.taken.saturating_add(used);
+                        if let Some(tape) = &mut self.tape {
+                            let read = upstream.payload.filled().get(..used);
+                            tape.body(Place::UpstreamReply, read.unwrap_or_default());
+                        }
                         upstream.payload.consume(used);
                     }
                     Ok(_) | Err(_) => {
+                        if let Some(tape) = &mut self.tape {
+                            tape.body(Place::UpstreamReply, upstream.payload.filled());
+                        }
                         let failure = too_large(frame_bytes_max);
                         transcoder.fail(&failure, now.unix_s, out);
                         return Pumped::Broken;
@@ -245,6 +261,7 @@ impl Exchange {
         if self.transcoder.is_none() {
             self.begin_transcoder(form(&self.head, upstream.payload.filled()), shared);
         }
+        self.tape_body(Place::UpstreamReply, upstream.payload.filled());
         let Some(transcoder) = &mut self.transcoder else { return Pumped::Broken };
         match broken {
             None => {

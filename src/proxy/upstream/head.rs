@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) request_id: Option<String>,
     /// Fields that tell of rate limits, and those of the dialect's own family.
     pub(crate) passed: Vec<(String, String)>,
+    /// The head as it came, where exchanges are written down.
+    pub(crate) raw: Vec<u8>,
 }
 
 /// Keeps of a head what matters. `unix_s` is now.
@@ -53,6 +55,7 @@ pub(super) fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
         retry_after_s: retry_after_s(head, unix_s),
         request_id: head.text("x-request-id").map(str::to_owned),
         passed,
+        raw: Vec::new(),
     }
 }
 

@@ -516,7 +516,10 @@ impl Upstream {
                 let body = body.map_err(|why| bad_reply(&shared.config, self.provider, &why))?;
                 // A reply before the request's end: the rest of the request is never read.
                 self.keep = head.keep_alive && !self.cut && self.phase == Phase::Head;
-                let head = summary(&head, shared.unix_s);
+                let mut head = summary(&head, shared.unix_s);
+                if shared.config.capture.is_some() {
+                    head.raw = self.input.filled().get(..used).unwrap_or_default().to_vec();
+                }
                 self.input.consume(used);
                 self.body = Some(body);
                 let refused = !(200..300).contains(&head.status);
