@@ -1,5 +1,6 @@
 //! The thread that starts the workers, hears of signals, and ends them in order.
 
+use super::capture::Scribe;
 use super::drive::{Drive, seed};
 use super::poll::{self, MioNet};
 use super::resolve::Resolver;
@@ -53,6 +54,7 @@ pub struct Proxy {
     drain: Duration,
     sender: Sender<Notice>,
     mailbox: Receiver<Notice>,
+    scribe: Option<Scribe>,
 }
 
 impl Proxy {
@@ -62,6 +64,7 @@ impl Proxy {
     /// What could not be set up, in words for people.
     pub fn start(config: &Arc<Config>, tls: &Arc<TlsTable>) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot start: {error}");
+        let (recorder, scribe) = Scribe::start(config)?.unzip();
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in &config.listen {
@@ -77,13 +80,15 @@ impl Proxy {
         let wakes: Vec<_> = drives.iter().map(Drive::wake).collect();
         let resolver = Resolver::start(wakes.clone()).map_err(failed)?;
         let (sender, mailbox) = channel();
-        let mut proxy =
-            Self { addresses, wakes, running: 0, drain: config.timeouts.drain, sender, mailbox };
+        let drain = config.timeouts.drain;
+        let mut proxy = Self { addresses, wakes, running: 0, drain, sender, mailbox, scribe };
         let limits = Arc::new(LimitTable::new(config, Instant::now(), seed()));
         for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
             let (config, tls) = (Arc::clone(config), Arc::clone(tls));
             let (limits, resolver) = (Arc::clone(&limits), resolver.clone());
-            let worker = drive.worker(config, tls, limits, listeners, resolver).map_err(failed)?;
+            let worker = drive.worker(config, tls, limits, listeners, resolver);
+            let mut worker = worker.map_err(failed)?;
+            worker.net_mut().record_with(recorder.clone());
             let keeper = proxy.mailbox();
             let run = move || run(drive, worker, &keeper);
             let name = format!("worker-{index}");
@@ -157,6 +162,14 @@ impl Proxy {
                 Err(_) => return,
             }
         }
+        self.finish_captures();
+    }
+
+    /// The workers are gone: waits for what they left to be written down.
+    fn finish_captures(&self) {
+        if let Some(scribe) = &self.scribe {
+            scribe.finish(PATIENCE);
+        }
     }
 
     /// Takes nothing new and waits for what runs, at most `timeouts.drain` (the workers cut the
@@ -187,6 +200,7 @@ impl Proxy {
                 }
             }
         }
+        self.finish_captures();
         if failed { Ending::Failed } else { Ending::Drained }
     }
 }

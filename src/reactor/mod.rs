@@ -1,5 +1,6 @@
 //! Ring 4: system calls, the clock and threads. Everything that blocks or ticks lives here.
 
+mod capture;
 mod drive;
 mod keeper;
 mod poll;

@@ -1,6 +1,8 @@
 //! Sockets over `mio`: edge-triggered, registered once for both directions, never re-armed.
 
+use super::capture::Recorder;
 use super::resolve::Resolver;
+use crate::proxy::capture::Record;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -36,12 +38,18 @@ pub struct MioNet {
     resolver: Resolver,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    recorder: Option<Recorder>,
 }
 
 impl MioNet {
     /// Makes an empty table whose sockets report to `registry`.
     pub(super) fn new(registry: Registry, resolver: Resolver) -> Self {
-        Self { registry, resolver, slots: Vec::new(), free: Vec::new() }
+        Self { registry, resolver, slots: Vec::new(), free: Vec::new(), recorder: None }
+    }
+
+    /// Leaves exchanges that are over with this recorder.
+    pub(super) fn record_with(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
     }
 
     /// Takes over a listener that is bound and does not block.
@@ -186,6 +194,12 @@ impl Net for MioNet {
 
     fn resolve(&mut self, host: &str, port: u16) -> Lookup {
         self.resolver.resolve(host, port)
+    }
+
+    fn record(&mut self, record: Record) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(record);
+        }
     }
 }
 

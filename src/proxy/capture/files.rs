@@ -206,8 +206,7 @@ fn http(head: &Head<'_>, body: &[u8], secrets: &Secrets) -> Vec<u8> {
 /// A field as an argument of `curl`: credentials become variables, other secrets are left out.
 fn curl_field((name, value): (&str, &[u8]), secrets: &Secrets) -> Option<Vec<u8>> {
     let is = |own: &&str| own.eq_ignore_ascii_case(name);
-    if value.is_empty() || FRAMING.iter().any(|own| is(own)) || CURLS_OWN.iter().any(|own| is(own))
-    {
+    if value.is_empty() || FRAMING.iter().chain(&CURLS_OWN).any(is) {
         return None;
     }
     let variable: &[u8] = match name.to_ascii_lowercase() {
