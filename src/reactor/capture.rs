@@ -14,8 +14,9 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// Exchanges that wait for the disk, at most.
-const WAITING_MAX: usize = 32;
+/// Exchanges that wait for the disk, at most, and the bytes of all of them.
+const WAITING_MAX: usize = 1024;
+const WAITING_BYTES_MAX: u64 = 64 << 20;
 /// Exchanges that are kept, at most; the oldest are removed.
 const KEPT_MAX: usize = 1000;
 /// Exchanges of one second with one id.
@@ -25,15 +26,31 @@ const TWINS_MAX: u32 = 100;
 #[derive(Clone, Debug)]
 pub(super) struct Recorder {
     records: SyncSender<Record>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What the workers and the thread tell each other.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes of the exchanges that wait.
+    waiting_bytes: AtomicU64,
+    /// Exchanges that there was no room for.
+    lost: AtomicU64,
 }
 
 impl Recorder {
     /// Leaves an exchange to be written down, or loses it.
     pub(super) fn record(&self, record: Record) {
-        if self.records.try_send(record).is_err() && self.lost.fetch_add(1, Ordering::Relaxed) == 0
-        {
-            log::warn!("the disk is slower than the exchanges: some are not captured");
+        let (counts, bytes) = (&self.counts, record.bytes());
+        let waiting = counts.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A single one may be larger than all that may wait.
+        let fits = waiting == 0 || waiting.saturating_add(bytes) <= WAITING_BYTES_MAX;
+        if fits && self.records.try_send(record).is_ok() {
+            return;
+        }
+        counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if counts.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            log::warn!("exchanges come faster than they can be captured: some are not");
         }
     }
 }
@@ -62,8 +79,8 @@ impl Scribe {
         let secrets = Secrets::new(config);
         let (records, received) = sync_channel::<Record>(WAITING_MAX);
         let (end, ended) = channel::<()>();
-        let lost = Arc::new(AtomicU64::new(0));
-        let theirs = Arc::clone(&lost);
+        let counts = Arc::new(Counts::default());
+        let theirs = Arc::clone(&counts);
         let write = move || {
             let mut failed = 0_u64;
             for record in received {
@@ -74,8 +91,9 @@ impl Scribe {
                     }
                     failed += 1;
                 }
+                theirs.waiting_bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
             }
-            let lost = theirs.load(Ordering::Relaxed) + failed;
+            let lost = theirs.lost.load(Ordering::Relaxed) + failed;
             if lost > 0 {
                 log::warn!("{lost} exchanges were not captured");
             }
@@ -83,7 +101,7 @@ impl Scribe {
         };
         let started = thread::Builder::new().name("captures".to_owned()).spawn(write);
         started.map_err(|why| format!("cannot start: {why}"))?;
-        Ok(Some((Recorder { records, lost }, Self { ended })))
+        Ok(Some((Recorder { records, counts }, Self { ended })))
     }
 
     /// Waits until everything is written that was left before the last [`Recorder`] went.
@@ -228,6 +246,26 @@ mod tests {
         folder.keep("8-late", &files).unwrap();
         assert_eq!(names(&exchange), ["notes"]);
         assert_eq!(names(&path), ["10-a", "10-x.y", "11-c", "8-late", "a-b", "notes"]);
+    }
+
+    #[test]
+    fn a_worker_loses_what_the_disk_has_no_time_for() {
+        let (records, received) = sync_channel(2);
+        let recorder = Recorder { records, counts: Arc::default() };
+        let small = || Record::of_body(&[0; 10]);
+        let large = || Record::of_body(&vec![0; WAITING_BYTES_MAX as usize]);
+        // Room for one that is too large, then for none; and no more than so many small ones.
+        for (record, lost) in [(large(), 0), (small(), 1)] {
+            recorder.record(record);
+            assert_eq!(recorder.counts.lost.load(Ordering::Relaxed), lost);
+        }
+        drop(received.recv().unwrap());
+        recorder.counts.waiting_bytes.store(0, Ordering::Relaxed);
+        for lost in [1, 1, 2, 3] {
+            recorder.record(small());
+            assert_eq!(recorder.counts.lost.load(Ordering::Relaxed), lost);
+        }
+        assert_eq!(recorder.counts.waiting_bytes.load(Ordering::Relaxed), 20);
     }
 
     #[test]

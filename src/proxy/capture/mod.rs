@@ -159,6 +159,22 @@ pub struct Record {
     facts: Facts,
 }
 
+impl Record {
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sides.iter().map(|side| (side.head.len() + side.body.len()) as u64).sum()
+    }
+
+    /// One with this request and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_body(body: &[u8]) -> Self {
+        let mut tape = Tape::new(body.len(), 0, &[]);
+        tape.body(Place::ClientRequest, body);
+        tape.end(Facts::default())
+    }
+}
+
 impl std::fmt::Debug for Record {
     /// Never shows what was said.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
