@@ -3,8 +3,8 @@
 use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url};
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
-use crate::proxy::limit::LimitTable;
 use crate::proxy::capture::Record;
+use crate::proxy::limit::LimitTable;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
 use crate::proxy::shared::Now;
 use crate::proxy::transport::TlsTable;
@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-mod limits;
 mod capture;
+mod limits;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };
 const ADDRESS: &str = "127.0.0.1:9";

@@ -253,7 +253,7 @@ mod tests {
         let (records, received) = sync_channel(2);
         let recorder = Recorder { records, counts: Arc::default() };
         let small = || Record::of_body(&[0; 10]);
-        let large = || Record::of_body(&vec![0; WAITING_BYTES_MAX as usize]);
+        let large = || Record::of_body(&vec![0; usize::try_from(WAITING_BYTES_MAX).unwrap()]);
         // Room for one that is too large, then for none; and no more than so many small ones.
         for (record, lost) in [(large(), 0), (small(), 1)] {
             recorder.record(record);
