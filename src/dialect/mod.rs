@@ -8,6 +8,7 @@ pub mod event;
 pub mod faults;
 pub mod fold;
 pub mod ids;
+pub mod instruct;
 pub mod lanes;
 pub mod mend;
 pub mod quirks;

@@ -1,9 +1,11 @@
 //! Ring 3: what an exchange is. Generic over [`net::Net`], takes `now`.
 
+mod adapt;
 mod admin;
 pub mod auth;
 pub mod capture;
 mod client;
+mod codex_fields;
 mod exchange;
 pub mod limit;
 pub mod meter;

@@ -1,11 +1,13 @@
 //! A client's request made into an upstream's: decode, route, encode, and a head from parsed parts.
 
-use crate::config::{Config, Credential, Provider};
+use crate::config::{Config, Credential, Defaults, Provider};
 use crate::dialect::ids::Ids;
 use crate::dialect::request::Request;
-use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften};
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften};
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
+use crate::proxy::codex_fields;
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
 use crate::transcode::{Form, Peek, Transcoder};
@@ -109,6 +111,14 @@ impl Intake {
         }
     }
 
+    /// The body without its content coding.
+    fn open(&self, content: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+        match &self.coding {
+            None => Ok(content),
+            Some(coding) => coding::decode(coding, &content, bytes_max).map_err(refused),
+        }
+    }
+
     /// Whether the client says that it is the Codex CLI.
     pub(crate) fn is_codex(head: &RequestHead<'_>) -> bool {
         let said = |name| head.text(name).unwrap_or_default();
@@ -126,8 +136,12 @@ pub(crate) struct Order {
     pub(crate) outgoing: Outgoing,
     /// What was dropped on the way.
     pub(crate) dropped: String,
-    /// Client and upstream speak the same: the reply is relayed.
+    /// Client and upstream speak the same dialect.
     pub(crate) same: bool,
+    /// Request and reply pass as they are.
+    relayed: bool,
+    /// What the client calls its session.
+    session: Option<String>,
     /// The client's name of the model, when the upstream has another.
     model_back: Option<String>,
     decoder: Option<Box<dyn Decode>>,
@@ -154,74 +168,72 @@ impl Order {
         ids: Ids,
         unix_s: u64,
     ) -> Result<Self, Failure> {
-        let content = match &intake.coding {
-            None => content,
-            Some(coding) => {
-                coding::decode(coding, &content, config.limits.body_bytes_max).map_err(refused)?
-            }
-        };
+        let content = intake.open(content, config.limits.body_bytes_max)?;
         let text = std::str::from_utf8(&content)
             .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
         let peek = Peek::read(text).map_err(|bad| {
             Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
         })?;
         let model = peek.model.ok_or_else(no_model_named)?.decode().into_owned();
-        auth::check_model(config, intake.key, &model).map_err(|mut failure| {
-            // Codex repeats what it takes for a passing 403.
-            failure.status = intake.codex.then_some(400);
-            failure
-        })?;
-        let (index, upstream_model) =
-            route::provider(config, &model).ok_or_else(|| no_model(&model))?;
-        let provider = config.providers.get(index).ok_or_else(|| no_model(&model))?;
-        route::check_allowed(provider, &model, upstream_model)?;
-        let renamed = upstream_model != model;
+        let (target, provider) = locate(config, intake, &model)?;
         let same = provider.dialect.name() == intake.dialect.name();
-        let request = match intake.dialect.decode_request(text) {
+        let relayed =
+            same && !provider.quirks.rewrites() && *target.defaults == Defaults::default();
+        let bare = (!relayed && provider.quirks.plain_input)
+            .then(|| responses::without_references(text))
+            .flatten();
+        let text = bare.as_deref().unwrap_or(text);
+        let adapted;
+        let mut request = match intake.dialect.decode_request(text) {
             // What is passed on unread may hold what could not be translated.
-            Err(_) if same => Request { stream: peek.stream, ..Request::default() },
+            Err(_) if relayed => Request { stream: peek.stream, ..Request::default() },
             decoded => decoded?,
         };
-
         let mut body = Vec::new();
-        let sent = if same {
-            if renamed {
-                peek.relay(text, upstream_model, &mut body);
-            } else {
+        let sent = if relayed {
+            if target.model == model {
                 body.extend_from_slice(text.as_bytes());
+            } else {
+                peek.relay(text, target.model, &mut body);
             }
             Sent { provider: provider.name.clone(), ..Sent::default() }
         } else {
+            let shows_only = intake.dialect.name() != responses::NAME;
+            adapted = Adapted::of(&request, provider, &target, intake.codex, shows_only);
+            adapted.apply(&mut request);
             let target = Target {
-                model: upstream_model,
+                model: target.model,
                 quirks: &provider.quirks,
                 provider: &provider.name,
                 strict: config.strict,
-                stream: request.stream,
+                stream: request.stream || provider.quirks.forced_stream,
             };
             provider.dialect.encode_request(&request, &target, &mut body)?
         };
-        let told = if same { &[][..] } else { &request.dropped[..] };
+        let told = if relayed { &[][..] } else { &request.dropped[..] };
         let dropped = dropped_header(told, &sent.dropped);
+        // Sealed reasoning is of use only if a client can give it back.
+        request.settings.include_sealed |= !same && provider.dialect.name() == responses::NAME;
         let reply =
             Reply { ids, created_at: unix_s, codex: intake.codex, done_marker: !intake.codex };
         let encoder = intake.dialect.encoder(&request, reply);
-        let stream = request.stream;
-        drop(request);
-        let decoder = provider.dialect.decoder(sent, &provider.quirks);
-        let outgoing = outgoing(provider, intake, same, stream, body)?;
-        Ok(Self {
-            provider: index,
-            model_back: renamed.then(|| model.clone()),
-            model,
-            stream,
-            outgoing,
+        let mut order = Self {
+            provider: target.provider,
+            model_back: (target.model != model).then(|| model.clone()),
+            stream: request.stream,
+            outgoing: Outgoing::default(),
             dropped,
             same,
-            decoder: Some(decoder),
+            relayed,
+            session: request.settings.prompt_cache_key.map(|key| key.decode().into_owned()),
+            decoder: Some(provider.dialect.decoder(sent, &provider.quirks)),
             encoder: Some(encoder),
             softened: 0,
-        })
+            model: model.clone(),
+        };
+        drop(request);
+        order.outgoing = order.write(provider, intake, body)?;
+        Ok(order)
     }
 
     /// Makes the request anew when the upstream refused it because of a parameter that only tunes
@@ -234,7 +246,7 @@ impl Order {
         failure: &Failure,
     ) -> bool {
         let Ok(body) = std::str::from_utf8(self.outgoing.content()) else { return false };
-        if self.same || self.softened >= SOFTENED_MAX {
+        if self.relayed || self.softened >= SOFTENED_MAX {
             return false;
         }
         let optional = provider.dialect.optional_parameters();
@@ -243,9 +255,7 @@ impl Order {
         if !soften::apply(body, refused, &mut softer) {
             return false;
         }
-        let Ok(outgoing) = outgoing(provider, intake, false, self.stream, softer) else {
-            return false;
-        };
+        let Ok(outgoing) = self.write(provider, intake, softer) else { return false };
         log::info!("provider {} refuses {}: asking without it", provider.name, refused.name);
         self.outgoing = outgoing;
         self.softened += 1;
@@ -260,73 +270,79 @@ impl Order {
     pub(crate) fn transcoder(&mut self, form: Form, frame_bytes_max: usize) -> Option<Transcoder> {
         let (decoder, encoder) = (self.decoder.take()?, self.encoder.take()?);
         let wanted = if self.stream { Form::Stream } else { Form::Document };
-        Some(if self.same && form == wanted {
+        Some(if self.relayed && form == wanted {
             Transcoder::relay(decoder, encoder, form, self.model_back.take(), frame_bytes_max)
         } else {
             Transcoder::new(decoder, encoder, form, wanted, frame_bytes_max)
         })
     }
-}
 
-fn outgoing(
-    provider: &Provider,
-    intake: &Intake,
-    same: bool,
-    stream: bool,
-    body: Vec<u8>,
-) -> Result<Outgoing, Failure> {
-    const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
-    let bearer;
-    let authorization = match &provider.credential {
-        Credential::None | Credential::CodexAuth(_) => None,
-        Credential::Key(key) => {
-            bearer = format!("Bearer {key}");
-            Some(bearer.as_str())
+    /// Writes the request's head in front of its body.
+    fn write(
+        &self,
+        provider: &Provider,
+        intake: &Intake,
+        body: Vec<u8>,
+    ) -> Result<Outgoing, Failure> {
+        const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
+        let bearer;
+        let authorization = match &provider.credential {
+            Credential::None | Credential::CodexAuth(_) => None,
+            Credential::Key(key) => {
+                bearer = format!("Bearer {key}");
+                Some(bearer.as_str())
+            }
+            Credential::Client => intake.authorization.as_deref(),
+        };
+        let stream = self.stream || provider.quirks.forced_stream;
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let mut headers: Vec<(&str, &str)> = Vec::new();
+        // The configuration's own fields come first, so that they win.
+        let own: Vec<(String, &str)> = provider
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+            .collect();
+        headers.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
+        if let Some(authorization) = authorization {
+            add_field(&mut headers, "authorization", authorization);
         }
-        Credential::Client => intake.authorization.as_deref(),
-    };
-    let accept = if stream { "text/event-stream" } else { "application/json" };
-    let mut headers: Vec<(&str, &str)> = Vec::new();
-    // The configuration's own fields come first, so that they win.
-    let own: Vec<(String, &str)> = provider
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
-        .collect();
-    headers.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
-    if let Some(authorization) = authorization {
-        add_field(&mut headers, "authorization", authorization);
-    }
-    add_field(&mut headers, "content-type", "application/json");
-    add_field(&mut headers, "accept", accept);
-    add_field(&mut headers, "user-agent", AGENT);
-    for (name, value) in &intake.forwarded {
-        if same || FORWARDED.contains(&name.as_str()) {
+        add_field(&mut headers, "content-type", "application/json");
+        add_field(&mut headers, "accept", accept);
+        let codex = provider.quirks.codex_headers;
+        add_field(&mut headers, "user-agent", if codex { codex_fields::USER_AGENT } else { AGENT });
+        for (name, value) in &intake.forwarded {
+            if self.same || FORWARDED.contains(&name.as_str()) {
+                add_field(&mut headers, name, value);
+            }
+        }
+        let session = self.session.as_deref();
+        for (name, value) in codex_fields::fields(session).filter(|_| codex) {
             add_field(&mut headers, name, value);
         }
+        let host = host(provider);
+        let length = BodyLength::Known(body.len() as u64);
+        let mut outgoing = Outgoing::default();
+        let head = &mut outgoing.head;
+        write_request_head("POST", &provider.url.path, &host, headers, length, head).map_err(
+            |why| {
+                Failure::new(
+                    Fault::proxy(Kind::Server),
+                    format!(
+                        "the request to the provider \"{}\" cannot be written: {why}",
+                        provider.name
+                    ),
+                )
+            },
+        )?;
+        outgoing.head_bytes = outgoing.head.len();
+        if body.len() <= SMALL_BODY_BYTES_MAX {
+            outgoing.head.extend_from_slice(&body);
+        } else {
+            outgoing.body = body;
+        }
+        Ok(outgoing)
     }
-    let host = host(provider);
-    let length = BodyLength::Known(body.len() as u64);
-    let mut outgoing = Outgoing::default();
-    let head = &mut outgoing.head;
-    write_request_head("POST", &provider.url.path, &host, headers, length, head).map_err(
-        |why| {
-            Failure::new(
-                Fault::proxy(Kind::Server),
-                format!(
-                    "the request to the provider \"{}\" cannot be written: {why}",
-                    provider.name
-                ),
-            )
-        },
-    )?;
-    outgoing.head_bytes = outgoing.head.len();
-    if body.len() <= SMALL_BODY_BYTES_MAX {
-        outgoing.head.extend_from_slice(&body);
-    } else {
-        outgoing.body = body;
-    }
-    Ok(outgoing)
 }
 
 /// Adds a field unless there is one of its name.
@@ -372,6 +388,24 @@ fn no_model_named() -> Failure {
     Failure::bad_request("the request names no model")
         .with_code("missing_required_parameter")
         .with_param("model")
+}
+
+/// Where a model is, if clients may name it.
+fn locate<'c>(
+    config: &'c Config,
+    intake: &Intake,
+    model: &'c str,
+) -> Result<(route::Target<'c>, &'c Provider), Failure> {
+    auth::check_model(config, intake.key, model).map_err(|mut failure| {
+        // Codex repeats what it takes for a passing 403.
+        failure.status = intake.codex.then_some(400);
+        failure
+    })?;
+    let found = route::target(config, model)
+        .and_then(|target| Some((target, config.providers.get(target.provider)?)));
+    let (target, provider) = found.ok_or_else(|| no_model(model))?;
+    route::check_allowed(provider, model, target.model)?;
+    Ok((target, provider))
 }
 
 fn no_model(model: &str) -> Failure {

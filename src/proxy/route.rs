@@ -1,6 +1,6 @@
 //! Where a request goes: the path says what is wanted, the model's name says from whom.
 
-use crate::config::{Config, Provider};
+use crate::config::{Config, Defaults, Provider};
 use crate::dialect::{self, Dialect, effort};
 use crate::fault::Failure;
 
@@ -41,6 +41,11 @@ pub fn normal_path(path: &str) -> String {
 /// What a [`normal_path`] stands for.
 #[must_use]
 pub fn place(path: &str) -> Place<'_> {
+    // Clients that believe to speak to the Codex backend.
+    let path = match path.strip_prefix("/backend-api/codex") {
+        Some(rest @ ("/responses" | "/models")) => rest,
+        _ => path,
+    };
     match path {
         "/models" => Place::Models,
         "/health" | "/healthz" => Place::Health,
@@ -60,12 +65,40 @@ pub fn has_parameter(query: &str, name: &str) -> bool {
     query.split('&').any(|pair| pair.split('=').next() == Some(name))
 }
 
-/// The provider for a model, and the model's name there.
+/// Where a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'c> {
+    /// Index into [`Config::providers`].
+    pub provider: usize,
+    /// The model's name there.
+    pub model: &'c str,
+    /// The effort that the name ended in, where the provider has such names.
+    pub effort: Option<&'static str>,
+    /// Settings for requests that do not say.
+    pub defaults: &'c Defaults,
+}
+
+/// Finds a model: the first route that matches its name, or, for a provider of such names, its name
+/// without an effort.
 #[must_use]
-pub fn provider<'c>(config: &'c Config, model: &'c str) -> Option<(usize, &'c str)> {
-    let route = config.routes.iter().find(|route| matches(&route.pattern, model))?;
-    (route.provider < config.providers.len())
-        .then(|| (route.provider, route.model.as_deref().unwrap_or(model)))
+pub fn target<'c>(config: &'c Config, model: &'c str) -> Option<Target<'c>> {
+    let (plain, effort) = effort::split(model);
+    let route = config.routes.iter().find(|route| {
+        matches(&route.pattern, model)
+            || (matches(&route.pattern, plain) && has_efforts(config, route.provider))
+    })?;
+    let (provider, defaults) = (route.provider, &route.defaults);
+    config.providers.get(provider)?;
+    if !has_efforts(config, provider) {
+        let model = route.model.as_deref().unwrap_or(model);
+        return Some(Target { provider, model, effort: None, defaults });
+    }
+    let (model, own) = route.model.as_deref().map_or((plain, None), effort::split);
+    Some(Target { provider, model, effort: effort.or(own), defaults })
+}
+
+fn has_efforts(config: &Config, provider: usize) -> bool {
+    config.providers.get(provider).is_some_and(|provider| provider.quirks.effort_table)
 }
 
 /// Checks a model against the list of those that may be asked of a provider: by the client's name
@@ -100,6 +133,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn paths_are_normal_at_the_root_and_under_v1() {
@@ -130,6 +164,10 @@ mod tests {
             ("/chat/completions", "chat"),
             ("/models", "Models"),
             ("/models/openai/gpt-5", "model openai/gpt-5"),
+            ("/backend-api/codex/responses", "responses"),
+            ("/backend-api/codex/models", "Models"),
+            ("/backend-api/codex/chat/completions", "Nowhere"),
+            ("/backend-api/responses", "Nowhere"),
             ("/health", "Health"),
             ("/healthz", "Health"),
             ("/readyz", "Ready"),
@@ -140,6 +178,47 @@ mod tests {
             ("/a/../responses", "Nowhere"),
         ] {
             assert_eq!(name(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_an_effort_is_its_model_where_there_are_such_names() {
+        let file = r#"
+            [providers.plain]
+            url = "https://plain.example/v1/chat/completions"
+            [providers.codex]
+            url = "https://chatgpt.com/backend-api/codex/responses"
+            [[routes]]
+            model = "plain"
+            provider = "plain"
+            [[routes]]
+            model = "gpt-5.2"
+            provider = "codex"
+            [[routes]]
+            model = "deep"
+            provider = "codex"
+            upstream_model = "gpt-5.1-codex-max-xhigh"
+            [[routes]]
+            model = "*"
+            provider = "plain"
+        "#;
+        let world = config::World { var: &|_| None, cores: 1 };
+        let path = std::path::Path::new("test.toml");
+        let config = config::load(Some((path, file)), &config::Overrides::default(), world);
+        let config = config.unwrap();
+        for (model, provider, name, effort) in [
+            ("gpt-5.2", "codex", "gpt-5.2", None),
+            ("gpt-5.2-high", "codex", "gpt-5.2", Some("high")),
+            ("openai/gpt-5.2 low", "codex", "gpt-5.2", Some("low")),
+            ("deep", "codex", "gpt-5.1-codex-max", Some("xhigh")),
+            ("deep-low", "codex", "gpt-5.1-codex-max", Some("low")),
+            // A plain provider has no such names.
+            ("plain-high", "plain", "plain-high", None),
+            ("other/x", "plain", "other/x", None),
+        ] {
+            let found = target(&config, model).unwrap();
+            let at = config.providers[found.provider].name.as_str();
+            assert_eq!((at, found.model, found.effort), (provider, name, effort), "{model}");
         }
     }
 

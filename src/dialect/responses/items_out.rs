@@ -5,12 +5,14 @@ use crate::dialect::quirks::{ReasoningBack, SystemRole};
 use crate::dialect::request::{Content, Item, Request, Role};
 use crate::dialect::{Sent, Target};
 use crate::fault::Failure;
-use crate::wire::json::{self, Escaped};
+use crate::wire::json::{self, Escaped, Raw};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Longest `call_id` that the API takes.
 const CALL_ID_BYTES_MAX: usize = 64;
+/// Of a tool's output that is told as text, so much is kept.
+const ORPHAN_CHARS_MAX: usize = 16_000;
 
 /// How the envelopes of opaque state begin that this proxy makes for other dialects: base64url of
 /// `{"v":1,"p"`.
@@ -64,6 +66,11 @@ impl<'a> Writer<'_, 'a> {
                 json::member_quoted(member, Escaped::trusted(text), self.out);
                 self.out.push(b'}');
             }
+            Item::Output { id, content, .. }
+                if self.target.quirks.plain_input && !self.kinds.contains_key(id.as_ref()) =>
+            {
+                self.orphan(index, id, content);
+            }
             Item::Output { kind, id, content } => {
                 let kind = self.kinds.get(id.as_ref()).unwrap_or(kind);
                 let custom = *kind == CallKind::Custom;
@@ -80,10 +87,50 @@ impl<'a> Writer<'_, 'a> {
             }
             Item::Opaque { item, .. } => {
                 json::comma(self.out);
-                self.out.extend_from_slice(item.text().as_bytes());
+                if self.target.quirks.plain_input {
+                    without_id(*item, self.out);
+                } else {
+                    self.out.extend_from_slice(item.text().as_bytes());
+                }
             }
         }
         Ok(())
+    }
+
+    /// A tool's output whose call the client has cut off the conversation: told as text, because
+    /// the upstream refuses it in its own form.
+    fn orphan(&mut self, index: usize, id: &str, content: &[Content<'_>]) {
+        let mut text = format!(
+            "[Result of an earlier tool call that is no longer shown; call_id={}]\n",
+            call_id(id).as_escaped().decode()
+        );
+        let mut room = ORPHAN_CHARS_MAX;
+        for (part_index, part) in content.iter().enumerate() {
+            let Content::Text(more) = part else {
+                self.drop_part(|| format!("input[{index}].output[{part_index}]"));
+                continue;
+            };
+            let more = more.decode();
+            text.extend(more.chars().take(room));
+            let chars = more.chars().count();
+            if chars > room {
+                text.push_str("\n[cut]");
+            }
+            room = room.saturating_sub(chars);
+        }
+        self.begin("message");
+        json::member("role", "assistant", self.out);
+        json::key("content", self.out);
+        self.out.push(b'[');
+        self.begin("output_text");
+        json::member("text", &text, self.out);
+        self.out.extend_from_slice(b"}]}");
+    }
+
+    fn drop_part(&mut self, place: impl FnOnce() -> String) {
+        if self.sent.dropped.len() < 32 {
+            self.sent.dropped.push(place());
+        }
     }
 
     /// Opens an item.
@@ -185,10 +232,7 @@ impl<'a> Writer<'_, 'a> {
                 self.out.push(b'}');
             }
             Content::Opaque(_) => {
-                let place = place();
-                if self.sent.dropped.len() < 32 {
-                    self.sent.dropped.push(place);
-                }
+                self.drop_part(place);
                 return Ok(());
             }
         }
@@ -219,7 +263,8 @@ impl<'a> Writer<'_, 'a> {
             return;
         }
         self.begin("reasoning");
-        if let Some(id) = id.filter(|id| id.raw().starts_with("rs_") && sealed.is_some()) {
+        let ids = sealed.is_some() && !self.target.quirks.plain_input;
+        if let Some(id) = id.filter(|id| id.raw().starts_with("rs_") && ids) {
             json::member_quoted("id", id, self.out);
         }
         self.texts("summary", "summary_text", summary);
@@ -242,6 +287,20 @@ impl<'a> Writer<'_, 'a> {
         }
         self.out.push(b']');
     }
+}
+
+/// Appends an item as it came, but for its own id.
+fn without_id(item: Raw<'_>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    // Items are objects that were read before.
+    let _ = item.cursor().object(|key, cursor| {
+        let value = cursor.skip()?;
+        if key != "id" {
+            json::member_raw(key, value.text(), out);
+        }
+        Ok(())
+    });
+    out.push(b'}');
 }
 
 /// A call's id as the API takes it: a longer one is named by its hash, the same for call and output

@@ -9,16 +9,19 @@ mod items_in;
 mod items_out;
 mod kinds;
 mod object;
+mod plain;
 mod reply;
 mod request_in;
 mod request_out;
 mod tools_in;
 
+pub use plain::without_references;
+
 use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults, soften};
 use crate::fault::Failure;
 
 /// The dialect's name, also of the opaque items that only it knows.
-const NAME: &str = "responses";
+pub const NAME: &str = "responses";
 
 /// What a request can do without.
 const OPTIONAL: &[soften::Optional] = &[

@@ -20,16 +20,19 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) -> Result<Sent, Failure> {
     let mut sent = Sent { provider: target.provider.to_owned(), ..Sent::default() };
-    let keeps = request.settings.store == Some(true);
+    let keeps = request.settings.store == Some(true) && !target.quirks.forced_store_off;
+    if request.settings.store == Some(true) && !keeps {
+        sent.dropped.push("store".to_owned());
+    }
     out.push(b'{');
     json::member("model", target.model, out);
     flag("stream", target.stream, out);
     flag("store", keeps, out);
-    let leading = write_instructions(request, out);
+    let leading = write_instructions(request, target, out);
     json::key("input", out);
     items_out::write(request, leading, target, &mut sent, out)?;
     write_tools(request, &mut sent.tools, out);
-    write_settings(request, target, keeps, out);
+    write_settings(request, target, keeps, &mut sent.dropped, out);
     note_dropped(&request.settings, &mut sent.dropped);
     out.push(b'}');
     if target.strict
@@ -48,8 +51,9 @@ pub(super) fn encode(
 
 /// Appends `instructions`: the client's own, or else the system text at the conversation's front.
 /// Returns how many items went into it.
-fn write_instructions(request: &Request<'_>, out: &mut Vec<u8>) -> usize {
-    if let Some(text) = request.instructions {
+fn write_instructions(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<u8>) -> usize {
+    let required = target.quirks.instructions_required;
+    if let Some(text) = request.instructions.filter(|text| !(required && text.is_empty())) {
         json::member_quoted("instructions", text, out);
         return 0;
     }
@@ -233,7 +237,13 @@ fn write_choice(request: &Request<'_>, table: &mut ToolTable, out: &mut Vec<u8>)
     out.extend_from_slice(b"]}");
 }
 
-fn write_settings(request: &Request<'_>, target: &Target<'_>, keeps: bool, out: &mut Vec<u8>) {
+fn write_settings(
+    request: &Request<'_>,
+    target: &Target<'_>,
+    keeps: bool,
+    dropped: &mut Vec<String>,
+    out: &mut Vec<u8>,
+) {
     let settings = &request.settings;
     let reasons = reasons(request, target);
     if reasons {
@@ -257,9 +267,17 @@ fn write_settings(request: &Request<'_>, target: &Target<'_>, keeps: bool, out: 
         }
         out.push(b'}');
     }
+    let mut takes = |name: &str, said: bool| {
+        let takes = target.quirks.takes(name);
+        if said && !takes {
+            dropped.push(name.to_owned());
+        }
+        said && takes
+    };
+    let logprobs = takes("top_logprobs", settings.logprobs || settings.top_logprobs.is_some());
     let include = [
         (reasons && !keeps, "reasoning.encrypted_content"),
-        (settings.logprobs, "message.output_text.logprobs"),
+        (settings.logprobs && logprobs, "message.output_text.logprobs"),
     ];
     if include.iter().any(|(wanted, _)| *wanted) {
         json::key("include", out);
@@ -270,16 +288,23 @@ fn write_settings(request: &Request<'_>, target: &Target<'_>, keeps: bool, out: 
         }
         out.push(b']');
     }
-    if let Some(tokens) = settings.output_tokens_max {
+    if let Some(tokens) = settings.output_tokens_max
+        && takes("max_output_tokens", true)
+    {
         json::member_number("max_output_tokens", tokens.max(OUTPUT_TOKENS_MIN), out);
     }
-    if let Some(count) = settings.top_logprobs {
+    if let Some(count) = settings.top_logprobs.filter(|_| logprobs) {
         json::member_number("top_logprobs", count, out);
     }
-    write_plain_settings(settings, target, out);
+    write_plain_settings(settings, target, &mut takes, out);
 }
 
-fn write_plain_settings(settings: &Settings<'_>, target: &Target<'_>, out: &mut Vec<u8>) {
+fn write_plain_settings(
+    settings: &Settings<'_>,
+    target: &Target<'_>,
+    takes: &mut dyn FnMut(&str, bool) -> bool,
+    out: &mut Vec<u8>,
+) {
     let theirs = target.quirks.openai_parameters;
     for (name, value) in [
         ("temperature", settings.temperature),
@@ -289,7 +314,7 @@ fn write_plain_settings(settings: &Settings<'_>, target: &Target<'_>, out: &mut 
         ("prompt_cache_retention", settings.prompt_cache_retention.filter(|_| theirs)),
         ("prompt_cache_options", settings.prompt_cache_options.filter(|_| theirs)),
     ] {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| takes(name, true)) {
             json::member_raw(name, value.text(), out);
         }
     }
@@ -299,14 +324,14 @@ fn write_plain_settings(settings: &Settings<'_>, target: &Target<'_>, out: &mut 
         ("safety_identifier", settings.safety_identifier),
         ("user", settings.user),
     ] {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|_| takes(name, true)) {
             json::member_quoted(name, value, out);
         }
     }
-    if let Some(count) = settings.max_tool_calls {
+    if let Some(count) = settings.max_tool_calls.filter(|_| takes("max_tool_calls", true)) {
         json::member_number("max_tool_calls", count, out);
     }
-    if target.stream && theirs {
+    if target.stream && theirs && target.quirks.takes("stream_options") {
         // Padding against eavesdroppers on packet sizes; nothing is left of it behind this proxy.
         json::member_raw("stream_options", r#"{"include_obfuscation":false}"#, out);
     }
@@ -319,7 +344,8 @@ fn reasons(request: &Request<'_>, target: &Target<'_>) -> bool {
     }
     let settings = &request.settings;
     if let Some(effort) = settings.effort {
-        return !effort.is("none") || settings.include_sealed;
+        // Where the table knows what a model takes, `none` is a value like any other.
+        return !effort.is("none") || settings.include_sealed || target.quirks.effort_table;
     }
     let name = target.model.rsplit('/').next().unwrap_or_default();
     let numbered = |prefix: &str, least: u32| {
