@@ -4,6 +4,7 @@
 
 mod support;
 
+use patchbay::config::{Overrides, World, load};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -383,8 +384,8 @@ fn run_hands_codex_a_client_key_when_the_proxy_wants_one() {
 #[test]
 fn the_configuration_in_the_readme_is_accepted() {
     let readme = include_str!("../README.md");
-    let begin = readme.find("```toml\n").unwrap() + "```toml\n".len();
-    let text = &readme[begin..begin + readme[begin..].find("```").unwrap()];
+    let mut blocks = readme.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let (text, keys) = (blocks.next().unwrap(), blocks.next().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("patchbay.toml");
     fs::write(&path, text).unwrap();
@@ -395,4 +396,11 @@ fn the_configuration_in_the_readme_is_accepted() {
     let mut client = proxy.connect();
     client.send_post("/v1/responses", &[], &support::responses_request("hello", true));
     assert_eq!(client.reply().status, 401);
+
+    let var = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
+    let key = folder.path().join("key.txt");
+    fs::write(&key, "sk-key").unwrap();
+    let world = World { var: &var, cores: 1 };
+    let config = load(Some((&path, keys)), &Overrides::default(), world).unwrap();
+    assert_eq!(config.providers[0].url.path, "/backend-api/codex/responses");
 }
