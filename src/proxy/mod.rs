@@ -19,6 +19,7 @@ pub mod shared;
 #[cfg(test)]
 mod tests;
 pub mod timer;
+pub mod token;
 pub mod transport;
 mod upstream;
 pub mod worker;
