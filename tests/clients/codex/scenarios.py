@@ -968,6 +968,45 @@ class WrongClientKey(Scenario):
         run.failed("401", requests=0)
 
 
+LIMITED = """
+[clients.keys]
+tester = {{ secret = "{client}", {limits} }}
+
+[providers.house]
+url = "{url}"
+credential = {{ kind = "key", env = "UPSTREAM_KEY" }}
+"""
+
+
+class ClientTooFast(ShellClassic):
+    """The second request of a turn comes too early for the client's key: Codex waits as it is told, and goes on."""
+
+    name = "client-key-too-fast"
+
+    def config(self, upstream):
+        return LIMITED.format(client=CLIENT_KEY, limits="per_minute = 15, burst = 1", url=upstream.url)
+
+    def check(self, run):
+        super().check(run)
+        expect("rate_limit_exceeded status=429 key=tester" in run.proxy.said(), "no request was too early", run.proxy.said())
+
+
+class ClientModelRefused(Scenario):
+    """A model that the client's key may not use ends the turn at once, with the reason."""
+
+    name = "client-key-model"
+
+    def config(self, upstream):
+        return LIMITED.format(client=CLIENT_KEY, limits='models = ["another-*"]', url=upstream.url)
+
+    def script(self, request):
+        raise Failed("nobody was to ask")
+
+    def check(self, run):
+        run.failed("may not ask for the model", requests=0)
+        equal(run.proxy.said().count("forbidden status="), 1, "the requests that were refused")
+
+
 class ChatGptLogin(Scenario):
     """Codex logged in to ChatGPT, with a provider named OpenAI: compressed bodies, and more fields."""
 
