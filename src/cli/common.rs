@@ -40,6 +40,11 @@ pub(super) fn load(
         certificates.push((index, pem));
     }
     let tls = TlsTable::new(&certificates)?;
+    // Whatever the log's level is, and wherever it goes.
+    if let Some(capture) = &config.capture {
+        let folder = capture.folder.display();
+        say(&format!("warning: every exchange is captured in {folder}: the files hold prompts"));
+    }
     Ok((Arc::new(config), Arc::new(tls)))
 }
 

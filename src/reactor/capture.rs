@@ -72,10 +72,6 @@ impl Scribe {
             let shown = capture.folder.display();
             format!("cannot write captures to {shown}: {why}; choose another folder for them")
         })?;
-        log::warn!(
-            "every exchange is captured in {}: the files hold prompts and answers in the clear",
-            capture.folder.display()
-        );
         let secrets = Secrets::new(config);
         let (records, received) = sync_channel::<Record>(WAITING_MAX);
         let (end, ended) = channel::<()>();
@@ -128,6 +124,7 @@ impl Folder {
         // is ours alone in any case.
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let probe = path.join(format!(".patchbay-{}", std::process::id()));
+        let _ = fs::remove_dir(&probe);
         DirBuilder::new().mode(0o700).create(&probe)?;
         fs::remove_dir(&probe)?;
         let mut kept = Vec::new();
