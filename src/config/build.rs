@@ -48,6 +48,8 @@ pub struct Overrides {
     pub tls_certificate: Option<PathBuf>,
     /// Its key.
     pub tls_key: Option<PathBuf>,
+    /// Plain HTTP for clients, whatever the file says.
+    pub plain: bool,
     /// The folder for captures.
     pub capture: Option<PathBuf>,
     /// Where to write the port.
@@ -124,7 +126,7 @@ fn build(
             .server_info
             .clone()
             .or_else(|| server.server_info.map(|path| folder.join(path))),
-        tls: tls(server.tls, overrides, folder, world)?,
+        tls: if overrides.plain { None } else { tls(server.tls, overrides, folder, world)? },
         capture: capture(file.capture, overrides, folder, world)?,
     })
 }

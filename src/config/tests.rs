@@ -356,6 +356,9 @@ fn what_clients_see_and_what_is_written_down_is_configured() {
     let config = load(Some((Path::new("/etc/p.toml"), &file)), &typed, world()).unwrap();
     assert_eq!(config.tls.map(|it| it.key), Some(PathBuf::from("/typed.pem")));
     assert_eq!(config.capture.map(|it| it.folder), Some(PathBuf::from("/typed")));
+    let plain = Overrides { plain: true, ..Overrides::default() };
+    let config = load(Some((Path::new("/etc/p.toml"), text)), &plain, world()).unwrap();
+    assert_eq!(config.tls, None);
 }
 
 #[test]
