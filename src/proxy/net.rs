@@ -2,6 +2,7 @@
 //! so the same code runs on `mio` and in the simulator.
 
 use crate::config::Url;
+use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
 use std::io;
 use std::net::SocketAddr;
@@ -67,8 +68,9 @@ pub enum TokenState {
     Ready(Arc<Token>),
     /// Being refreshed: ask again after the driver said that tokens changed.
     Pending,
-    /// There is none, and why, in words for the client: what to do about it.
-    Failed(Arc<str>),
+    /// There is none, and why, for the client: a 401 that says what to do, or a 503 while it may
+    /// pass by itself.
+    Failed(Arc<Failure>),
 }
 
 /// Sockets and names. Every call returns at once; [`io::ErrorKind::WouldBlock`] means that the
@@ -115,7 +117,8 @@ pub trait Net {
 
     /// The token of a provider whose credential is refreshed outside of the worker.
     fn token(&mut self, provider: usize) -> TokenState {
-        TokenState::Failed(Arc::from(format!("provider {provider} has no tokens")))
+        let message = format!("provider {provider} has no tokens");
+        TokenState::Failed(Arc::new(Failure::new(Fault::proxy(Kind::Server), message)))
     }
 
     /// The upstream refused this token (401): get another unless there is a newer one already.

@@ -1,6 +1,6 @@
 //! A client's request made into an upstream's: decode, route, encode, and a head from parsed parts.
 
-use crate::config::{Config, Credential, Defaults, Provider};
+use crate::config::{Config, Credential, Defaults, Provider, Url};
 use crate::dialect::ids::Ids;
 use crate::dialect::request::Request;
 use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften};
@@ -8,12 +8,14 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
 use crate::proxy::codex_fields;
+use crate::proxy::net::Token;
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
 use crate::transcode::{Form, Peek, Transcoder};
 use crate::wire::coding;
 use crate::wire::http1::{BodyLength, RequestHead, Version, write_request_head};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Bodies up to this size travel in one piece with their head: one write, one TLS record.
 const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
@@ -97,11 +99,17 @@ impl Intake {
     }
 
     /// Takes the secrets that the upstream was shown out of its words.
-    pub(crate) fn redact(&self, credential: &Credential, failure: &mut Failure) {
+    pub(crate) fn redact(
+        &self,
+        credential: &Credential,
+        token: Option<&Token>,
+        failure: &mut Failure,
+    ) {
         let own = match credential {
             Credential::Key(key) => Some(key.as_str()),
             Credential::Client => self.authorization.as_deref(),
-            Credential::None | Credential::CodexAuth(_) => None,
+            Credential::CodexAuth(_) => token.map(|token| token.authorization.as_str()),
+            Credential::None => None,
         };
         let own = own.map(|own| own.rsplit(' ').next().unwrap_or(own));
         if let Some(secret) = own.filter(|secret| !secret.is_empty())
@@ -146,6 +154,10 @@ pub(crate) struct Order {
     model_back: Option<String>,
     decoder: Option<Box<dyn Decode>>,
     encoder: Option<Box<dyn Encode>>,
+    /// What the request shows, where that is fetched for each.
+    token: Option<Arc<Token>>,
+    /// A token was refused once already.
+    refused: bool,
     /// Parameters that were left out because the upstream refused them.
     softened: u32,
 }
@@ -228,6 +240,8 @@ impl Order {
             session: request.settings.prompt_cache_key.map(|key| key.decode().into_owned()),
             decoder: Some(provider.dialect.decoder(sent, &provider.quirks)),
             encoder: Some(encoder),
+            token: None,
+            refused: false,
             softened: 0,
             model: model.clone(),
         };
@@ -266,6 +280,37 @@ impl Order {
         true
     }
 
+    /// Writes the request anew so that it shows this token.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn show(
+        &mut self,
+        provider: &Provider,
+        intake: &Intake,
+        token: Arc<Token>,
+    ) -> Result<(), Failure> {
+        let body = std::mem::take(&mut self.outgoing).into_content();
+        self.token = Some(token);
+        self.outgoing = self.write(provider, intake, body)?;
+        Ok(())
+    }
+
+    /// Takes the token back that the upstream refused, so that another can be shown; once.
+    pub(crate) fn refused_token(&mut self) -> Option<Arc<Token>> {
+        if std::mem::replace(&mut self.refused, true) { None } else { self.token.take() }
+    }
+
+    /// What the request shows.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_deref()
+    }
+
+    /// Where the request goes instead of the provider's own URL.
+    pub(crate) fn detour(&self) -> Option<&Url> {
+        self.token.as_ref()?.url.as_ref()
+    }
+
     /// What turns a reply of this form into the client's; once.
     pub(crate) fn transcoder(&mut self, form: Form, frame_bytes_max: usize) -> Option<Transcoder> {
         let (decoder, encoder) = (self.decoder.take()?, self.encoder.take()?);
@@ -285,9 +330,11 @@ impl Order {
         body: Vec<u8>,
     ) -> Result<Outgoing, Failure> {
         const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
+        let token = self.token.as_deref();
         let bearer;
         let authorization = match &provider.credential {
-            Credential::None | Credential::CodexAuth(_) => None,
+            Credential::None => None,
+            Credential::CodexAuth(_) => token.map(|token| token.authorization.as_str()),
             Credential::Key(key) => {
                 bearer = format!("Bearer {key}");
                 Some(bearer.as_str())
@@ -307,6 +354,9 @@ impl Order {
         if let Some(authorization) = authorization {
             add_field(&mut headers, "authorization", authorization);
         }
+        if let Some(account) = token.and_then(|token| token.account.as_deref()) {
+            add_field(&mut headers, "chatgpt-account-id", account);
+        }
         add_field(&mut headers, "content-type", "application/json");
         add_field(&mut headers, "accept", accept);
         let codex = provider.quirks.codex_headers;
@@ -320,21 +370,20 @@ impl Order {
         for (name, value) in codex_fields::fields(session).filter(|_| codex) {
             add_field(&mut headers, name, value);
         }
-        let host = host(provider);
+        let url = self.detour().unwrap_or(&provider.url);
+        let host = host(url);
         let length = BodyLength::Known(body.len() as u64);
         let mut outgoing = Outgoing::default();
         let head = &mut outgoing.head;
-        write_request_head("POST", &provider.url.path, &host, headers, length, head).map_err(
-            |why| {
-                Failure::new(
-                    Fault::proxy(Kind::Server),
-                    format!(
-                        "the request to the provider \"{}\" cannot be written: {why}",
-                        provider.name
-                    ),
-                )
-            },
-        )?;
+        write_request_head("POST", &url.path, &host, headers, length, head).map_err(|why| {
+            Failure::new(
+                Fault::proxy(Kind::Server),
+                format!(
+                    "the request to the provider \"{}\" cannot be written: {why}",
+                    provider.name
+                ),
+            )
+        })?;
         outgoing.head_bytes = outgoing.head.len();
         if body.len() <= SMALL_BODY_BYTES_MAX {
             outgoing.head.extend_from_slice(&body);
@@ -353,8 +402,7 @@ fn add_field<'h>(headers: &mut Vec<(&'h str, &'h str)>, name: &'h str, value: &'
 }
 
 /// The `Host` field: the port only where it is not the scheme's own (RFC 9110 section 7.2).
-fn host(provider: &Provider) -> Cow<'_, str> {
-    let url = &provider.url;
+fn host(url: &Url) -> Cow<'_, str> {
     let usual = if url.tls { 443 } else { 80 };
     match (url.host.contains(':'), url.port == usual) {
         (false, true) => Cow::Borrowed(&url.host),

@@ -384,6 +384,11 @@ impl<N: Net> Worker<N> {
                         self.refuse(client, &mut exchange, &failure, now);
                         client.phase = Phase::Exchange;
                     }
+                    Stage::Token => {
+                        let message = "no token for the provider was to be had in time";
+                        let failure = Failure::new(Fault::upstream(Kind::Timeout), message);
+                        self.fail(client, &mut exchange, &failure, now);
+                    }
                     Stage::Seek => {
                         let message = "no connection to the provider was to be had in time";
                         let failure = Failure::new(Fault::upstream(Kind::Timeout), message);

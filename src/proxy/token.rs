@@ -156,10 +156,15 @@ impl Tokens {
     /// Whether it is time to refresh, at this Unix time.
     #[must_use]
     pub fn is_stale(&self, unix_s: u64) -> bool {
+        self.renew_s().is_some_and(|at| at <= unix_s)
+    }
+
+    /// When it is time to refresh, Unix time in seconds; `None` = not before it is refused.
+    #[must_use]
+    pub fn renew_s(&self) -> Option<u64> {
         match (self.expires_s, self.refreshed_s) {
-            (Some(expires), _) => expires <= unix_s.saturating_add(EARLY_S),
-            (None, Some(refreshed)) => refreshed.saturating_add(AGE_S_MAX) < unix_s,
-            (None, None) => false,
+            (Some(expires), _) => Some(expires.saturating_sub(EARLY_S)),
+            (None, refreshed) => Some(refreshed?.saturating_add(AGE_S_MAX + 1)),
         }
     }
 

@@ -42,6 +42,24 @@ impl TlsTable {
     pub fn config(&self, provider: usize) -> Option<&Arc<ClientConfig>> {
         self.configs.get(provider)?.as_ref()
     }
+
+    /// TLS with the provider's settings over a stream that blocks, for what is not of an exchange.
+    ///
+    /// # Errors
+    /// Nothing was set up for the provider, or the host is no name that a certificate could have.
+    pub fn blocking<S: io::Read + Write>(
+        &self,
+        provider: usize,
+        host: &str,
+        stream: S,
+    ) -> Result<impl io::Read + Write + use<S>, String> {
+        let config = self.config(provider).ok_or("no TLS was set up for it")?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("\"{host}\" is no host name for TLS"))?;
+        let tls = ClientConnection::new(Arc::clone(config), name)
+            .map_err(|why| format!("TLS cannot begin: {why}"))?;
+        Ok(rustls::StreamOwned::new(tls, stream))
+    }
 }
 
 fn client_config(pem: &[u8]) -> Result<ClientConfig, String> {

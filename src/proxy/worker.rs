@@ -1,6 +1,6 @@
 //! One worker: every connection of one thread, advanced by [`Worker::turn`].
 
-use crate::config::Config;
+use crate::config::{Config, Url};
 use crate::dialect::ids::Ids;
 use crate::proxy::client::Client;
 use crate::proxy::exchange::{Held, Parked};
@@ -35,7 +35,7 @@ pub struct Counts {
     pub exchanges: usize,
     /// Of those, with a seat among the ones that their client key may have at once.
     pub seated: usize,
-    /// Exchanges waiting for a connect slot or for a name.
+    /// Exchanges waiting for a connect slot, a name or a token.
     pub waiting: usize,
     /// Armed timers.
     pub timers: usize,
@@ -92,6 +92,7 @@ pub struct Worker<N: Net> {
     /// Exchanges that wait for a connect slot, in their order.
     for_slot: VecDeque<(usize, u32)>,
     for_name: Vec<(usize, u32)>,
+    for_token: Vec<(usize, u32)>,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
 }
@@ -123,6 +124,7 @@ impl<N: Net> Worker<N> {
             connecting: 0,
             for_slot: VecDeque::new(),
             for_name: Vec::new(),
+            for_token: Vec::new(),
             accept_at: None,
             drain_until: None,
         };
@@ -170,6 +172,13 @@ impl<N: Net> Worker<N> {
     pub fn names_changed(&mut self) {
         for (slot, serial) in std::mem::take(&mut self.for_name) {
             self.call(slot, serial, Parked::Name);
+        }
+    }
+
+    /// Tokens came, or cannot come: exchanges that wait for one go on in the next turn.
+    pub fn tokens_changed(&mut self) {
+        for (slot, serial) in std::mem::take(&mut self.for_token) {
+            self.call(slot, serial, Parked::Token);
         }
     }
 
@@ -453,6 +462,7 @@ impl<N: Net> Worker<N> {
                 }
                 Some(Parked::Slot) => self.for_slot.push_back(entry),
                 Some(Parked::Name) => self.for_name.push(entry),
+                Some(Parked::Token) => self.for_token.push(entry),
                 None => {}
             }
         }
@@ -491,11 +501,12 @@ impl<N: Net> Worker<N> {
         Held { slot, upstream }
     }
 
-    /// An idle connection that is still silent, the last used first.
-    pub(crate) fn take_idle(&mut self, provider: usize) -> Option<Held> {
+    /// An idle connection that is still silent and leads there, the last used first.
+    pub(crate) fn take_idle(&mut self, provider: usize, detour: Option<&Url>) -> Option<Held> {
         while let Some(slot) = self.pool.take(provider) {
             let Some(mut held) = self.take_upstream(slot) else { continue };
-            if held.upstream.is_silent(&mut self.shared) {
+            let leads = held.upstream.detour.as_ref() == detour;
+            if leads && held.upstream.is_silent(&mut self.shared) {
                 return Some(held);
             }
             self.close_held(held);

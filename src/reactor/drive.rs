@@ -2,6 +2,7 @@
 
 use super::poll::{MioNet, WAKER};
 use super::resolve::Resolver;
+use super::tokens::Tokens;
 use super::wake::Wake;
 use crate::config::Config;
 use crate::proxy::limit::LimitTable;
@@ -53,8 +54,9 @@ impl Drive {
         limits: Arc<LimitTable>,
         listeners: Vec<TcpListener>,
         resolver: Resolver,
+        tokens: Tokens,
     ) -> io::Result<Worker<MioNet>> {
-        let mut net = MioNet::new(self.poll.registry().try_clone()?, resolver);
+        let mut net = MioNet::new(self.poll.registry().try_clone()?, resolver, tokens);
         let listeners =
             listeners.into_iter().map(|it| net.listen(it)).collect::<io::Result<Vec<_>>>()?;
         Ok(Worker::new(net, config, tls, limits, listeners, seed(), now()))
@@ -102,6 +104,9 @@ impl Drive {
                 }
                 if notes.names() {
                     worker.names_changed();
+                }
+                if notes.tokens() {
+                    worker.tokens_changed();
                 }
             }
             next = worker.turn(&ready, time);

@@ -4,6 +4,7 @@ use super::capture::Scribe;
 use super::drive::{Drive, seed};
 use super::poll::{self, MioNet};
 use super::resolve::Resolver;
+use super::tokens::Tokens;
 use super::wake::Wake;
 use crate::config::Config;
 use crate::proxy::limit::LimitTable;
@@ -79,14 +80,16 @@ impl Proxy {
         let drives = drives.map_err(failed)?;
         let wakes: Vec<_> = drives.iter().map(Drive::wake).collect();
         let resolver = Resolver::start(wakes.clone()).map_err(failed)?;
+        let tokens = Tokens::start(config, tls, wakes.clone())?;
         let (sender, mailbox) = channel();
         let drain = config.timeouts.drain;
         let mut proxy = Self { addresses, wakes, running: 0, drain, sender, mailbox, scribe };
         let limits = Arc::new(LimitTable::new(config, Instant::now(), seed()));
         for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
             let (config, tls) = (Arc::clone(config), Arc::clone(tls));
-            let (limits, resolver) = (Arc::clone(&limits), resolver.clone());
-            let worker = drive.worker(config, tls, limits, listeners, resolver);
+            let (limits, resolver, tokens) =
+                (Arc::clone(&limits), resolver.clone(), tokens.clone());
+            let worker = drive.worker(config, tls, limits, listeners, resolver, tokens);
             let mut worker = worker.map_err(failed)?;
             worker.net_mut().record_with(recorder.clone());
             let keeper = proxy.mailbox();

@@ -5,6 +5,7 @@ mod drive;
 mod keeper;
 mod poll;
 mod resolve;
+mod tokens;
 mod wake;
 
 pub use keeper::{Ending, Notice, Proxy, watch_signals};

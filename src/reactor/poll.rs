@@ -2,14 +2,16 @@
 
 use super::capture::Recorder;
 use super::resolve::Resolver;
+use super::tokens::Tokens;
 use crate::proxy::capture::Record;
-use crate::proxy::net::{Lookup, Net, Ready, SocketId};
+use crate::proxy::net::{self, Lookup, Net, Ready, SocketId, TokenState};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 
 /// Connections that wait for `accept`, at most; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -36,6 +38,7 @@ struct Slot {
 pub struct MioNet {
     registry: Registry,
     resolver: Resolver,
+    tokens: Tokens,
     slots: Vec<Slot>,
     free: Vec<u32>,
     recorder: Option<Recorder>,
@@ -43,8 +46,8 @@ pub struct MioNet {
 
 impl MioNet {
     /// Makes an empty table whose sockets report to `registry`.
-    pub(super) fn new(registry: Registry, resolver: Resolver) -> Self {
-        Self { registry, resolver, slots: Vec::new(), free: Vec::new(), recorder: None }
+    pub(super) fn new(registry: Registry, resolver: Resolver, tokens: Tokens) -> Self {
+        Self { registry, resolver, tokens, slots: Vec::new(), free: Vec::new(), recorder: None }
     }
 
     /// Leaves exchanges that are over with this recorder.
@@ -201,6 +204,14 @@ impl Net for MioNet {
             recorder.record(record);
         }
     }
+
+    fn token(&mut self, provider: usize) -> TokenState {
+        self.tokens.token(provider)
+    }
+
+    fn token_refused(&mut self, provider: usize, token: &Arc<net::Token>) {
+        self.tokens.refused(provider, token);
+    }
 }
 
 /// Binds `copies` listeners to one address with `SO_REUSEPORT`; the first decides what port 0 is.
@@ -263,7 +274,7 @@ mod tests {
     fn net() -> (Poll, MioNet) {
         let poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        (poll, MioNet::new(registry, Resolver::start(Vec::new()).unwrap()))
+        (poll, MioNet::new(registry, Resolver::start(Vec::new()).unwrap(), Tokens::none()))
     }
 
     /// Polls until `done` says that what it wanted has come.

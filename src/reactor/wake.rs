@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const NAMES: u8 = 1;
 const DRAIN: u8 = 2;
 const STOP: u8 = 4;
+const TOKENS: u8 = 8;
 
 /// Wakes one worker and leaves it a note.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ impl Notes {
     /// Names were resolved.
     pub(super) fn names(self) -> bool {
         self.0 & NAMES != 0
+    }
+
+    /// Tokens came, or cannot come.
+    pub(super) fn tokens(self) -> bool {
+        self.0 & TOKENS != 0
     }
 
     /// Finish what runs, take nothing new.
@@ -43,6 +49,11 @@ impl Wake {
     /// Says that names were resolved.
     pub(super) fn names(&self) {
         self.note(NAMES);
+    }
+
+    /// Says that tokens came, or cannot come.
+    pub(super) fn tokens(&self) {
+        self.note(TOKENS);
     }
 
     /// Asks to finish what runs and to take nothing new.

@@ -4,14 +4,14 @@
 mod pump;
 mod tape;
 
-use crate::config::Timeouts;
+use crate::config::{Credential, Timeouts};
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth;
 use crate::proxy::capture::{Place, Tape};
 use crate::proxy::client::Client;
 use crate::proxy::limit::Seat;
-use crate::proxy::net::Net;
+use crate::proxy::net::{Net, TokenState};
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
 use crate::proxy::shared::{Now, Shared};
@@ -20,16 +20,20 @@ use crate::proxy::worker::Worker;
 use crate::transcode::Transcoder;
 use crate::wire::buffer::Buffer;
 use crate::wire::http1::{BodyDecoder, BodyStep, chunk_begin, chunk_end};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Of an error reply's body, so much is read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// How long a token is awaited: longer than a refresh may take.
+const TOKEN_WAIT: Duration = Duration::from_secs(45);
 
 /// How far an exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The request's body comes.
     Receive,
+    /// A token is wanted.
+    Token,
     /// An upstream connection is wanted.
     Seek,
     /// The request goes to the upstream, whose reply's head is awaited.
@@ -40,6 +44,8 @@ pub(crate) enum Stage {
     Refusal,
     /// The request goes out anew, without a parameter that the upstream refused.
     Repeat,
+    /// The request goes out anew, with another token than the one that the upstream refused.
+    Renew,
     /// The client was told everything.
     Over,
 }
@@ -47,6 +53,8 @@ pub(crate) enum Stage {
 /// Why an exchange waits for something that is no peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parked {
+    /// For a token.
+    Token,
     /// For a name.
     Name,
     /// For a free connect slot.
@@ -162,6 +170,7 @@ impl Exchange {
     /// silence.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self.stage {
+            Stage::Token => Some(self.heard + TOKEN_WAIT),
             Stage::Seek => Some(self.heard + timeouts.connect),
             Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
             _ => None,
@@ -212,7 +221,7 @@ impl<N: Net> Worker<N> {
         match Order::new(config, &exchange.intake, content, ids, now.unix_s) {
             Ok(order) => {
                 exchange.order = Some(order);
-                exchange.stage = Stage::Seek;
+                exchange.stage = Stage::Token;
                 exchange.heard = now.instant;
             }
             Err(failure) => self.refuse(client, exchange, &failure, now),
@@ -229,6 +238,7 @@ impl<N: Net> Worker<N> {
     ) -> Step {
         match (exchange.stage, held.as_mut().map(|held| (held.upstream.phase, held))) {
             (Stage::Receive, _) => Step::Wait,
+            (Stage::Token, _) => self.find_token(client, exchange, now),
             (Stage::Seek, None) => self.seek(client, exchange, held, now),
             (Stage::Seek, Some(_)) => {
                 exchange.stage = Stage::Ask;
@@ -243,10 +253,11 @@ impl<N: Net> Worker<N> {
             (Stage::Refusal, Some((Phase::Refusal, held))) => {
                 self.collect(client, exchange, &mut held.upstream, now)
             }
-            (Stage::Repeat, _) => {
+            (Stage::Repeat | Stage::Renew, _) => {
                 self.part(exchange, held, now);
                 exchange.tape_again();
-                exchange.stage = Stage::Seek;
+                let renew = exchange.stage == Stage::Renew;
+                exchange.stage = if renew { Stage::Token } else { Stage::Seek };
                 exchange.heard = now.instant;
                 Step::Again
             }
@@ -262,6 +273,34 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Gets the token that the request is to show, where one is fetched for each.
+    fn find_token(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) -> Step {
+        let config = std::sync::Arc::clone(&self.shared.config);
+        let order = exchange.order.as_mut();
+        if let Some(order) = order
+            && let Some(provider) = config.providers.get(order.provider)
+            && matches!(provider.credential, Credential::CodexAuth(_))
+        {
+            let shown = match self.shared.net.token(order.provider) {
+                TokenState::Pending => {
+                    exchange.parked = Some(Parked::Token);
+                    return Step::Wait;
+                }
+                TokenState::Ready(token) => order.show(provider, &exchange.intake, token),
+                TokenState::Failed(failure) => Err((*failure).clone()),
+            };
+            if let Err(failure) = shown {
+                exchange.parked = None;
+                self.fail(client, exchange, &failure, now);
+                return Step::Again;
+            }
+        }
+        exchange.parked = None;
+        exchange.stage = Stage::Seek;
+        exchange.heard = now.instant;
+        Step::Again
+    }
+
     /// Finds a connection: an idle one, or a new one when there is a slot and the name is known.
     fn seek(
         &mut self,
@@ -270,9 +309,11 @@ impl<N: Net> Worker<N> {
         held: &mut Option<Held>,
         now: Now,
     ) -> Step {
-        let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
+        let order = exchange.order.as_ref();
+        let provider = order.map_or(usize::MAX, |order| order.provider);
+        let detour = order.and_then(Order::detour);
         if !exchange.retried
-            && let Some(mut idle) = self.take_idle(provider)
+            && let Some(mut idle) = self.take_idle(provider, detour)
         {
             idle.upstream.begin(now.instant);
             self.shared.meter.reuses += 1;
@@ -285,7 +326,8 @@ impl<N: Net> Worker<N> {
             return Step::Wait;
         }
         let config = std::sync::Arc::clone(&self.shared.config);
-        let Some(url) = config.providers.get(provider).map(|provider| &provider.url) else {
+        let own = config.providers.get(provider).map(|provider| &provider.url);
+        let Some(url) = detour.or(own) else {
             let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");
             self.fail(client, exchange, &failure, now);
             return Step::Again;
@@ -299,7 +341,8 @@ impl<N: Net> Worker<N> {
                 Err(upstream::unreachable_for(&config, provider, &why))
             }
             crate::proxy::net::Lookup::Found(addresses) => {
-                Upstream::dial(&mut self.shared, provider, addresses, now.instant)
+                let detour = detour.cloned();
+                Upstream::dial(&mut self.shared, provider, detour, addresses, now.instant)
             }
         };
         exchange.parked = None;
@@ -411,6 +454,15 @@ impl<N: Net> Worker<N> {
         let Some(provider) = config.providers.get(provider) else { return };
         exchange.tape_body(Place::UpstreamReply, body);
         let failure = provider.dialect.decode_fault(exchange.head.status, body);
+        if exchange.head.status == 401
+            && let Some(order) = &mut exchange.order
+            && let Some(token) = order.refused_token()
+        {
+            log::info!("provider {} refuses the token: asking with another", provider.name);
+            self.shared.net.token_refused(order.provider, &token);
+            exchange.stage = Stage::Renew;
+            return;
+        }
         let intake = &exchange.intake;
         if exchange.order.as_mut().is_some_and(|order| order.soften(provider, intake, &failure)) {
             exchange.stage = Stage::Repeat;
@@ -482,7 +534,7 @@ impl<N: Net> Worker<N> {
         if let Some(order) = &exchange.order
             && let Some(provider) = self.shared.config.providers.get(order.provider)
         {
-            intake.redact(&provider.credential, &mut failure);
+            intake.redact(&provider.credential, order.token(), &mut failure);
         }
         let mut answer = Answer::failure(Some(intake.dialect), &failure, intake.codex);
         answer.pass(&exchange.head, exchange.same());

@@ -10,7 +10,7 @@ pub(crate) use words::{bad_reply, unreachable_for};
 use head::summary;
 use words::{name, truncated, unreachable, words};
 
-use crate::config::{Config, Limits, Timeouts};
+use crate::config::{Config, Limits, Timeouts, Url};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::net::Net;
 use crate::proxy::shared::Shared;
@@ -95,6 +95,15 @@ impl Outgoing {
         }
     }
 
+    /// The body alone.
+    pub(crate) fn into_content(mut self) -> Vec<u8> {
+        if self.body.is_empty() {
+            self.head.split_off(self.head_bytes.min(self.head.len()))
+        } else {
+            self.body
+        }
+    }
+
     fn rest(&self) -> &[u8] {
         match self.sent.checked_sub(self.head.len()) {
             None => self.head.get(self.sent..).unwrap_or_default(),
@@ -108,6 +117,8 @@ impl Outgoing {
 pub(crate) struct Upstream {
     pub(crate) link: Link,
     pub(crate) provider: usize,
+    /// Where it leads instead of to the provider's own URL.
+    pub(crate) detour: Option<Url>,
     /// The slot of the client that it works for.
     pub(crate) owner: Option<usize>,
     pub(crate) phase: Phase,
@@ -142,6 +153,7 @@ impl Upstream {
     pub(crate) fn dial<N: Net>(
         shared: &mut Shared<N>,
         provider: usize,
+        detour: Option<Url>,
         addresses: Arc<[SocketAddr]>,
         now: Instant,
     ) -> Result<Self, Failure> {
@@ -151,6 +163,7 @@ impl Upstream {
         Ok(Self {
             link: Link::connecting(socket),
             provider,
+            detour,
             owner: None,
             phase: Phase::Dial,
             since: now,
@@ -447,6 +460,7 @@ impl Upstream {
 
     fn begin_tls<N: Net>(&mut self, shared: &Shared<N>) -> Result<(), Failure> {
         let url = shared.config.providers.get(self.provider).map(|provider| &provider.url);
+        let url = self.detour.as_ref().or(url);
         let Some(url) = url.filter(|url| url.tls) else { return Ok(()) };
         let begun = match shared.tls.config(self.provider) {
             Some(config) => self.link.begin_tls(config, &url.host),
