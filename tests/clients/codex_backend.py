@@ -6,7 +6,6 @@ parameters that it does not know. It answers errors as `{"detail": ...}`, ends a
 `output`, and sends its rate limits as headers. What the model says is a script, as in `upstream.py`.
 """
 import base64
-import contextlib
 import json
 import os
 import select
@@ -210,7 +209,7 @@ class Backend(upstream.Upstream):
     scheme = "https"
 
     def __init__(self, script, context, tokens=None, refuse=None, log=None):
-        self.tokens, self.hangups = tokens, []
+        self.tokens, self.hangups = tokens, {}  # the number of a request to when it was
         self.refused = []  # the statuses of requests that were turned away for their token
         super().__init__(script, refuse, log=log, context=context)
         self.host = f"https://127.0.0.1:{self.port}"
@@ -320,14 +319,30 @@ def check_codex(body):
 
 
 class Handler(upstream.Handler):
+    asked = None  # the request that is being answered
+
+    def reply(self, request, answer):
+        self.asked = request.n
+        super().reply(request, answer)
+
     def send(self, data):
         if not isinstance(data, Hang):
-            return super().send(data)
+            try:
+                return super().send(data)
+            except OSError:
+                self.hung_up()
         # The proxy has nothing more to say: whatever can be read is the end of the connection.
         readable, _, _ = select.select([self.connection], [], [], data.seconds_max)
-        with contextlib.suppress(OSError):
-            if readable and not self.connection.recv(1):
-                self.server.upstream.hangups.append(time.monotonic())
+        try:
+            gone = readable and not self.connection.recv(1)
+        except OSError:
+            gone = True
+        if gone:
+            self.hung_up()
+        raise ConnectionResetError
+
+    def hung_up(self):
+        self.server.upstream.hangups[self.asked] = time.monotonic()
         raise ConnectionResetError
 
 

@@ -74,13 +74,13 @@ class Bench:
         return self.client.responses.create(model=MODEL, input=word, **more)
 
     def hung_up(self, act):
-        """How long after `act` the backend saw its connection end."""
-        seen, start = len(self.scene.backend.hangups), time.monotonic()
+        """How long after `act` the backend saw the connection of the last request end."""
+        number, start = len(self.scene.backend.requests), time.monotonic()
         act()
-        while len(self.scene.backend.hangups) == seen:
+        while number not in self.scene.backend.hangups:
             expect(time.monotonic() < start + 15, "the backend was not told that the client went away")
             time.sleep(0.005)
-        return f"seen after {self.scene.backend.hangups[-1] - start:.3f} s"
+        return f"seen after {self.scene.backend.hangups[number] - start:.3f} s"
 
 
 def ask(word):
@@ -362,11 +362,9 @@ def responses_cancel_whole(it):
 def responses_async(it):
     async def run():
         async with it.concurrent() as client:
-            seen = []
-            async for event in await client.responses.create(model=MODEL, input="hang", stream=True):
-                seen.append(event.type)
-                if event.type == "response.output_text.delta":
-                    break
+            async with await client.responses.create(model=MODEL, input="hang", stream=True) as stream:
+                seen = [await anext(stream), await anext(stream)]
+            equal([event.type for event in seen], ["response.created", "response.in_progress"], "the first events")
             whole = await asyncio.gather(*(client.responses.create(model=MODEL, input="text") for _ in range(20)))
             return [answer.output_text for answer in whole]
 
