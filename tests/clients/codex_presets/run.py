@@ -192,6 +192,16 @@ def backend_client_key(options, folder):
         equal(curl(f"{base}/v1/chat/completions", {"model": "gpt-5.1-codex", "messages": HELLO}, "pk-0123456789")[0], 200, "the status with the key")
 
 
+def backend_codex_route(options, folder):
+    """A client that believes to speak to a Codex backend."""
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "plain"}]}
+    body = {"model": "gpt-5.1-codex-low", "instructions": "Be brief.", "input": [item], "store": False, "stream": True}
+    with codex_backend(options, folder) as (scene, base):
+        status, text = curl(f"{base}/backend-api/codex/responses", body)
+        expect(status == 200 and "event: response.completed" in text and "Hello!" in text, f"the stream ({status})", text)
+        equal(scene.backend.requests[-1].body["reasoning"]["effort"], "low", "effort upstream")
+
+
 def backend_bridge(options, folder):
     """With a prompt and tools of the client's own: its text stays, ours tells of the harness."""
     tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}} for name in ("edit", "todowrite")]

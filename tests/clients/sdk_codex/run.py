@@ -188,6 +188,17 @@ def chat_errors(it):
             refused(kind, status, text, lambda word=word, stream=stream: it.chat(word, stream=stream))
 
 
+def chat_limit(it):
+    """A plan that is used up says until when."""
+    try:
+        it.chat("limit")
+    except openai.RateLimitError as error:
+        wait = error.response.headers.get("retry-after", "")
+        expect(wait.isdigit() and 3000 <= int(wait) <= 3600, "retry-after is not the reset's time", wait)
+        return f"{error.message}; retry-after {wait}"
+    raise harness.Failed("no RateLimitError")
+
+
 def chat_broken(it):
     for word in ("broken", "cut"):
         finish = []
@@ -387,20 +398,26 @@ CASES = [value for name, value in list(globals().items()) if name.startswith(("c
 
 # ---- raw streams under the validators ---------------------------------------------------------------------
 def raw(it, validators, word):
-    """One stream as its bytes, judged by the validators."""
+    """One answer as its bytes, streamed and whole, judged by the validators."""
     options = {"tools": NESTED} if word in ("call", "parallel") else {}
-    body = {"model": MODEL, "messages": ask(word), "stream": True, "stream_options": {"include_usage": True}, **options}
+    streamed_body = {"model": MODEL, "messages": ask(word), "stream": True, "stream_options": {"include_usage": True}, **options}
+    whole_body = {"model": MODEL, "messages": ask(word), **options}
+    broken = word == "broken"
+    judge(it, validators, f"raw-{word}.sse", streamed_body, "validate_chat_stream", *(["--expect-error"] if broken else ["--include-usage", "yes"]))
+    judge(it, validators, f"raw-{word}.json", whole_body, "validate_chat_json", *(["--error"] if broken else []))
+
+
+def judge(it, validators, name, body, tool, *how):
     connection = http.client.HTTPConnection("127.0.0.1", it.proxy.port, timeout=30)
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
-    data = connection.getresponse().read()
+    place = it.scene.folder / name
+    place.write_bytes(connection.getresponse().read())
     connection.close()
-    place = it.scene.folder / f"raw-{word}.sse"
-    place.write_bytes(data)
-    asked = place.with_suffix(".request.json")
+    asked = place.with_name(name + ".request.json")
     asked.write_text(json.dumps(body))
-    how = ["--expect-error"] if word == "broken" else ["--include-usage", "yes"]
-    complaint = validators.run("validate_chat_stream", place, "--request", asked, *how)
-    expect(complaint is None, "the stream validator complains", complaint or "")
+    given = [] if "--error" in how else ["--request", asked]
+    complaint = validators.run(tool, place, *given, *how)
+    expect(complaint is None, "the validator complains", complaint or "")
 
 
 def upstream_bodies(it, validators):
