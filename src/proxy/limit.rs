@@ -1,6 +1,6 @@
 //! How often and how much at once: the only state that workers share. Rates are cells of the
 //! generic cell rate algorithm (GCRA), each one number: when the next request would arrive if all
-//! came evenly. Exchanges at once are counted by [`Seat`]s, which give themselves back.
+//! came evenly. Exchanges at once are counted by `Seat`s, which give themselves back.
 
 use crate::config::{ClientKey, Config, Rate};
 use crate::fault::{Failure, Fault, Kind, Retry, Side};
