@@ -1,5 +1,6 @@
 //! What was typed. What it means is [`patchbay::config`]'s business.
 
+pub(crate) mod auth;
 mod codex;
 mod common;
 pub(crate) mod demo;
@@ -45,6 +46,10 @@ pub(crate) enum Command {
     /// as `-c` overrides. Any other command gets OPENAI_BASE_URL, and OPENAI_API_KEY if it has
     /// none. Terminal, signals and exit code pass through, and nothing is left behind.
     Run(run::Args),
+    /// Show which credential of `codex login` would be used, and until when; never the secret.
+    ///
+    /// The exit code is 1 when there is none that is of use.
+    Auth(auth::Args),
 }
 
 /// The flags that describe where requests go.

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let ended = cli::parse().and_then(|(cli, variables)| match cli.command {
         cli::Command::Demo(args) => cli::demo::run(&args),
         cli::Command::Serve(args) => cli::serve::run(&args, &variables),
+        cli::Command::Auth(args) => cli::auth::run(&args),
         cli::Command::Run(args) => cli::run::run(&args, &variables),
     });
     ended.unwrap_or_else(|why| {

@@ -292,8 +292,11 @@ fn an_api_key_goes_to_its_own_url() {
         (guarded("sk-file"), endpoint("500 Oops", &json!({}), &Gate::new(true)));
     let files = Files::new(&json!({"OPENAI_API_KEY": "sk-file"}), &upstream, &tokens);
     let patchbay = files.start();
+    // One connection is served by one worker, whose pool is its own.
+    let mut client = patchbay.connect();
     for _ in 0..2 {
-        assert_eq!(ask(&patchbay).status, 200);
+        client.send_post("/v1/responses", &[], &responses_request("hi", true));
+        assert_eq!(client.reply().status, 200);
         let seen = upstream.next();
         assert_eq!(seen.line, "POST /key/v1/chat/completions HTTP/1.1");
         assert_eq!(seen.header("chatgpt-account-id"), None);
@@ -302,7 +305,8 @@ fn an_api_key_goes_to_its_own_url() {
     // Logged in meanwhile: the tokens go where tokens go, on a connection of their own.
     files.write(&auth_file(&jwt("new", 3600), "refresh-1"));
     let seen = wait_for("the tokens", || {
-        ask(&patchbay);
+        client.send_post("/v1/responses", &[], &responses_request("hi", true));
+        client.reply();
         Some(upstream.next()).filter(|seen| seen.line.starts_with("POST /v1/"))
     });
     assert_eq!(seen.header("chatgpt-account-id"), Some("account-1"));
@@ -371,4 +375,41 @@ fn a_file_of_no_use_ends_the_start_with_words() {
         }
         assert!(!said.contains("hush"), "{said}");
     }
+}
+
+#[test]
+fn the_credential_is_shown_without_its_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("auth.json");
+    let auth = |typed: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
+        command.arg("auth").env_remove("PATCHBAY_AUTH_PATH").env("CODEX_HOME", folder.path());
+        if typed {
+            command.arg("--auth-path").arg(&path);
+        }
+        let out = command.output().unwrap();
+        let text = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        (out.status.code(), text)
+    };
+    let access = jwt("new", 3605);
+    for (file, code, words) in [
+        (auth_file(&access, "hush"), 0, &["ChatGPT tokens", "account-1", "(in 60 min)"][..]),
+        (json!({"OPENAI_API_KEY": "hush"}), 0, &["API key"]),
+        (json!({"access_token": jwt("hush", -5)}), 1, &["over", "run `codex login`"]),
+        (json!({}), 1, &["neither tokens nor an API key", "run `codex login`"]),
+    ] {
+        fs::write(&path, file.to_string()).unwrap();
+        for typed in [false, true] {
+            let (got, text) = auth(typed);
+            assert_eq!(got, Some(code), "{text}");
+            for word in words {
+                assert!(text.contains(word), "{word}: {text}");
+            }
+            assert!(!text.contains("hush") && !text.contains(&access), "{text}");
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    let (code, text) = auth(true);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("there is no ") && text.contains("auth.json"), "{text}");
 }

@@ -10,3 +10,4 @@ mod wake;
 
 pub use keeper::{Ending, Notice, Proxy, watch_signals};
 pub use poll::MioNet;
+pub use tokens::read_auth_file;

@@ -34,7 +34,7 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 ///
 /// # Errors
 /// There is none, or none that can be read, with its path and what to do.
-pub(super) fn read(path: &Path) -> Result<AuthFile, String> {
+pub fn read(path: &Path) -> Result<AuthFile, String> {
     let mut looks = 0;
     loop {
         let bytes = bytes(path).map_err(|why| match why.kind() {

@@ -5,6 +5,8 @@ mod file;
 mod keep;
 mod post;
 
+pub use file::read as read_auth_file;
+
 use super::wake::Wake;
 use crate::config::{Config, Credential};
 use crate::fault::Failure;
