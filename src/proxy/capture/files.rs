@@ -159,7 +159,12 @@ impl Record {
                 add(&[b"# The body was longer than what is kept of it.\n"]);
             }
             let base = base.as_bytes();
-            add(&[b"[ -n \"$", base, b"\" ] || ", base, b"=", &url, b"\n"]);
+            // A client may say any Host; the key is not sent wherever it likes.
+            if place == Place::UpstreamRequest || is_loopback(&host) {
+                add(&[b"[ -n \"$", base, b"\" ] || ", base, b"=", &url, b"\n"]);
+            } else {
+                add(&[b": \"${", base, b":?say where the proxy is}\"\n"]);
+            }
             add(&[b"curl -gsSN -X POST \"$", base, b"\"", &path]);
             for field in head.fields.iter().filter_map(|field| curl_field(*field, secrets)) {
                 add(&[b" -H ", &field]);
@@ -169,6 +174,18 @@ impl Record {
         out.extend_from_slice(b"*) echo 'there is no such request here' >&2; exit 2;;\nesac\n");
         out
     }
+}
+
+/// Whether a `Host` is this machine.
+fn is_loopback(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn http(head: &Head<'_>, body: &[u8], secrets: &Secrets) -> Vec<u8> {
@@ -309,7 +326,7 @@ mod tests {
     fn the_script_is_safe_for_a_shell() {
         let script = file(&record(HEAD, "{}"), "replay.sh");
         for line in [
-            "[ -n \"$PATCHBAY\" ] || PATCHBAY='http://a'\\''b'\n",
+            ": \"${PATCHBAY:?say where the proxy is}\"\n",
             "curl -gsSN -X POST \"$PATCHBAY\"'/v1/responses?api_key=REDACTED&x=1' \
              -H 'authorization: Bearer '\"$KEY\" -H 'x-one: it'\\''s' \
              -H 'chatgpt-account-id: '\"$ACCOUNT\" --data-binary @client-request.json\n",
@@ -318,6 +335,25 @@ mod tests {
              --data-binary @upstream-request.json\n",
         ] {
             assert!(script.contains(line), "{line}\n{script}");
+        }
+    }
+
+    #[test]
+    fn a_key_goes_to_no_host_that_only_a_client_named() {
+        for (host, known) in [
+            ("localhost", true),
+            ("LOCALHOST:1", true),
+            ("127.0.0.1:8787", true),
+            ("[::1]:8787", true),
+            ("[::1]", true),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("127.0.0.1@evil.example:80", false),
+            ("evil.example#127.0.0.1:80", false),
+            ("", false),
+        ] {
+            let script = file(&record(&HEAD.replace("a'b", host), "{}"), "replay.sh");
+            assert_eq!(script.contains(&format!("PATCHBAY='http://{host}'\n")), known, "{host}");
         }
     }
 
