@@ -104,12 +104,16 @@ pub fn key_name(config: &Config, key: Option<usize>) -> &str {
     key.and_then(|key| config.client_keys.get(key)).map_or("-", |key| key.name.as_str())
 }
 
-/// Whether the key of this index may ask for a model.
+/// Whether the key of this index may ask for a model. A pattern with a star has to match what
+/// chooses the model: else `small-*` would let `small-/large` or `small-high` through to providers
+/// that take a prefix or an effort off.
 #[must_use]
 pub fn may_use(config: &Config, key: Option<usize>, model: &str) -> bool {
     let models = key.and_then(|key| config.client_keys.get(key)).map(|key| &key.models);
     models.is_none_or(|models| {
-        models.is_empty() || models.iter().any(|pattern| route::matches(pattern, model))
+        let plain = route::plain(config, model);
+        let named = |pattern: &String| pattern == model || route::matches(pattern, plain);
+        models.is_empty() || models.iter().any(named)
     })
 }
 

@@ -97,6 +97,14 @@ pub fn target<'c>(config: &'c Config, model: &'c str) -> Option<Target<'c>> {
     Some(Target { provider, model, effort: effort.or(own), defaults })
 }
 
+/// A model's name as far as it chooses a model: without an effort, where the provider has such names.
+pub(crate) fn plain<'m>(config: &Config, model: &'m str) -> &'m str {
+    match target(config, model) {
+        Some(target) if has_efforts(config, target.provider) => effort::split(model).0,
+        _ => model,
+    }
+}
+
 fn has_efforts(config: &Config, provider: usize) -> bool {
     config.providers.get(provider).is_some_and(|provider| provider.quirks.effort_table)
 }

@@ -242,3 +242,42 @@ fn a_key_sees_and_gets_only_its_models() {
         }
     }
 }
+
+#[test]
+fn an_effort_behind_a_name_or_a_prefix_opens_no_other_model() {
+    let patterns = ["small-*", "big-high", "plain"].map(str::to_owned);
+    for (model, split, expected) in [
+        ("small-1", true, Some("small-1")),
+        ("small-1-high", true, Some("small-1")),
+        ("vendor/small-1", true, Some("small-1")),
+        ("small-/big", true, None),
+        ("small-high", true, None),
+        ("small-x/big-high", true, None),
+        ("big-high", true, Some("big")),
+        ("big-low", true, None),
+        ("big", true, None),
+        ("plain-low", true, Some("plain")),
+        // Where names are sent on as they are, they are taken as they are.
+        ("small-/big", false, Some("small-/big")),
+        ("small-high", false, Some("small-high")),
+        ("plain-low", false, None),
+        ("vendor/small-1", false, None),
+    ] {
+        let mut stage = Stage::new("chat", |config| {
+            config.providers[0].quirks.effort_table = split;
+            config.routes[0].pattern = "*".to_owned();
+            config.routes[0].model = None;
+            config.client_keys = vec![ClientKey { models: patterns.to_vec(), ..key("some") }];
+        });
+        let client = stage.client();
+        let length = format!("length: {}", REQUEST.len() - 4 + model.len());
+        let request = request("some").replace("\"mine\"", &format!("{model:?}"));
+        let upstream = stage.ask(client, &request.replace("length: 43", &length));
+        let (status, answer) = told(&mut stage, client);
+        assert_eq!(status, if expected.is_some() { 0 } else { 403 }, "{model} {answer}");
+        if let Some(name) = expected {
+            let sent = stage.take(upstream);
+            assert!(sent.contains(&format!("\"model\":{name:?}")), "{model} {sent}");
+        }
+    }
+}
