@@ -56,15 +56,27 @@ fn read(path: &Path, what: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
 }
 
-/// Lets these signals reach the proxy's mailbox instead of killing the process. To be called before
-/// anybody is told that it runs.
-pub(super) fn watch(proxy: &Proxy, signals: &[i32]) -> Result<(), String> {
-    watch_signals(signals, proxy.mailbox()).map_err(|why| format!("cannot catch signals: {why}"))
+/// Reads the certificate that clients are shown, if one is configured, and lets the proxy use it
+/// from now on.
+pub(super) fn load_certificate(config: &Config, tls: &TlsTable) -> Result<(), String> {
+    let Some(files) = &config.tls else { return Ok(()) };
+    let certificate = read(&files.certificate, "the certificate")?;
+    let key = read(&files.key, "the private key")?;
+    tls.set_server(certificate.as_bytes(), key.as_bytes()).map_err(|why| {
+        format!("{why} (certificate {}, key {})", files.certificate.display(), files.key.display())
+    })
 }
 
-/// Keeps a proxy running until a signal, and says how it ended.
-pub(super) fn keep(proxy: Proxy) -> ExitCode {
-    match proxy.keep() {
+/// Lets these signals reach the proxy's mailbox instead of killing the process, and SIGHUP too if
+/// it is to `reload`. To be called before anybody is told that it runs.
+pub(super) fn watch(proxy: &Proxy, signals: &[i32], reload: bool) -> Result<(), String> {
+    let watched = watch_signals(signals, reload, proxy.mailbox());
+    watched.map_err(|why| format!("cannot catch signals: {why}"))
+}
+
+/// Keeps a proxy running until a signal, and says how it ended. `reload` is called on SIGHUP.
+pub(super) fn keep(proxy: Proxy, reload: impl FnMut()) -> ExitCode {
+    match proxy.keep(reload) {
         Ending::Drained => ExitCode::SUCCESS,
         Ending::Signal(signal) => code(128 + signal),
         Ending::Failed => ExitCode::FAILURE,

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
         format!("the scripted model cannot use port {}: {why}", args.upstream_port)
     })?;
     let proxy = start(args.port, model)?;
-    common::watch(&proxy, &[SIGINT, SIGTERM, SIGHUP])?;
+    common::watch(&proxy, &[SIGINT, SIGTERM, SIGHUP], false)?;
     let address = *proxy.addresses().first().ok_or("the proxy listens nowhere")?;
     let failed = |why: io::Error| format!("the demo's own request failed: {why}");
     let mut out = io::stdout().lock();
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     stay(&mut out, address).map_err(failed)?;
     drop(out);
-    Ok(common::keep(proxy))
+    Ok(common::keep(proxy, || {}))
 }
 
 fn start(port: u16, model: SocketAddr) -> Result<Proxy, String> {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String
     overrides.plain = true;
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
     let proxy = Proxy::start(&config, &tls)?;
-    common::watch(&proxy, &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+    common::watch(&proxy, &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP], false)?;
     let address = proxy.addresses().first().copied().ok_or("the proxy has no address")?;
     let base_url = format!("http://{address}/v1");
     if args.verbose {
@@ -106,7 +106,7 @@ fn accompany(mut proxy: Proxy, mut child: Child) -> Result<ExitStatus, String> {
             },
             Notice::Signal(SIGTERM) => signal(&child, "TERM"),
             Notice::Signal(SIGHUP) => signal(&child, "HUP"),
-            Notice::Signal(_) | Notice::Shutdown => {}
+            Notice::Signal(_) | Notice::Reload | Notice::Shutdown => {}
             Notice::Worker(words) => {
                 log::error!("the proxy has ended: {}", words.unwrap_or_default());
             }

@@ -66,8 +66,9 @@ pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String
     overrides.http_shutdown = args.http_shutdown;
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
 
+    common::load_certificate(&config, &tls)?;
     let proxy = Proxy::start(&config, &tls)?;
-    common::watch(&proxy, &[SIGINT, SIGTERM])?;
+    common::watch(&proxy, &[SIGINT, SIGTERM], config.tls.is_some())?;
     for address in proxy.addresses() {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         common::say(&format!("patchbay listens on {scheme}://{address}"));
@@ -78,7 +79,10 @@ pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String
     if let (Some(path), Some(address)) = (&config.server_info, proxy.addresses().first()) {
         common::write_server_info(path, *address)?;
     }
-    Ok(common::keep(proxy))
+    Ok(common::keep(proxy, || match common::load_certificate(&config, &tls) {
+        Ok(()) => log::info!("the certificate was read again"),
+        Err(why) => log::error!("the certificate stays as it was: {why}"),
+    }))
 }
 
 /// What is open to whom when others than this machine can connect.

@@ -6,7 +6,7 @@
 
 use crate::config::Timeouts;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::net::Net;
+use crate::proxy::net::{Net, SocketId};
 use crate::proxy::reply::Answer;
 use crate::proxy::shared::Shared;
 use crate::proxy::transport::{Got, Link};
@@ -70,6 +70,37 @@ impl Client {
         }
     }
 
+    /// A new connection, in TLS if that is configured. `None` when it had to be closed.
+    pub(crate) fn accepted<N: Net>(
+        shared: &mut Shared<N>,
+        socket: SocketId,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Option<Self> {
+        let mut link = Link::accepted(socket);
+        if let Some(config) = shared.tls.server()
+            && let Err(why) = link.accept_tls(config)
+        {
+            log::error!("a client is turned away: {why}");
+            shared.net.close(socket);
+            return None;
+        }
+        Some(Self::new(link, peer, now))
+    }
+
+    /// Closes a connection that is one too many. Who awaits TLS cannot be told why.
+    pub(crate) fn turn_away<N: Net>(shared: &mut Shared<N>, socket: SocketId) {
+        const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
+            retry-after: 1\r\ncontent-length: 0\r\n\r\n";
+        shared.meter.turned_away += 1;
+        if shared.tls.server().is_none() {
+            // Whoever does not take it is turned away all the same.
+            let _ = shared.net.write(socket, BUSY);
+        }
+        shared.net.shutdown(socket);
+        shared.net.close(socket);
+    }
+
     /// When to stop waiting for this peer; `None` while we do not wait for it.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         let stalled = (!self.out.is_empty()).then(|| self.moved + timeouts.client_write);
@@ -112,10 +143,26 @@ impl Client {
         }
     }
 
+    /// Reads once between requests. A TLS handshake has the time of a request's head, from its first
+    /// byte; the head's own time begins behind it.
+    pub(crate) fn greet<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> Got {
+        let shook = self.link.is_handshaking();
+        let got = self.read(shared);
+        if shook && matches!(got, Got::Bytes(_)) {
+            let phase = if self.link.is_handshaking() { Phase::Head } else { Phase::Idle };
+            if phase != self.phase {
+                self.phase = phase;
+                self.since = now;
+            }
+        }
+        got
+    }
+
     /// Sends what waits, as far as the client takes it. False when it is gone.
     pub(crate) fn flush<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> bool {
         if self.out.is_empty() {
-            return true;
+            // TLS may have something of its own to say.
+            return self.link.flush(&mut shared.net).is_ok();
         }
         match self.link.write(&mut shared.net, self.out.filled()) {
             Ok(0) => true,

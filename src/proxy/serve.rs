@@ -149,7 +149,7 @@ impl<N: Net> Worker<N> {
                 return None;
             }
         }
-        match client.read(&mut self.shared) {
+        match client.greet(&mut self.shared, now.instant) {
             Got::Bytes(_) => None,
             Got::Blocked => Some(After::Keep),
             Got::End => Some(After::Close),
@@ -159,6 +159,13 @@ impl<N: Net> Worker<N> {
     /// Acts on a whole head at the front of the input; false when there is none yet.
     fn take_head(&mut self, client: &mut Client, now: Now) -> bool {
         let limits = head_limits(&self.shared.config.limits);
+        if client.link.is_misplaced() {
+            let failure = Failure::bad_request("this port speaks TLS: use https://");
+            let answer = Answer::failure(None, &failure, false);
+            client.answer(&mut self.shared, &answer, false, false);
+            client.phase = Phase::Closing;
+            return true;
+        }
         let (mut plan, used) = match client.search.request(client.input.filled(), &limits) {
             Ok(None) => return false,
             Ok(Some((head, used))) => (self.plan(&head, client.peer, now), used),
@@ -313,7 +320,11 @@ impl<N: Net> Worker<N> {
         if !client.out.is_empty() {
             return Some(After::Keep);
         }
-        self.shared.net.shutdown(client.link.socket);
+        match client.link.finish(&mut self.shared.net) {
+            Ok(true) => {}
+            Ok(false) => return Some(After::Keep),
+            Err(_) => return Some(After::Close),
+        }
         client.phase = Phase::Linger;
         client.since = now.instant;
         client.input.clear();
@@ -370,6 +381,8 @@ impl<N: Net> Worker<N> {
         }
         match client.phase {
             Phase::Idle | Phase::Closing | Phase::Linger => return false,
+            // Nothing can be said before there are keys.
+            Phase::Head if client.link.is_handshaking() => return false,
             Phase::Head => {
                 let failure = slow("the request head did not arrive in time");
                 let answer = Answer::failure(None, &failure, false);

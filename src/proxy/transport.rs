@@ -3,19 +3,24 @@
 use crate::proxy::net::{Net, Ready, SocketId};
 use crate::wire::buffer::Buffer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
+use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read as _, Write};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Plain bytes that rustls holds for sending, at most.
 const TLS_PENDING_BYTES_MAX: usize = 64 << 10;
+/// Plain bytes of one TLS record (RFC 8446, section 5.1: at most 2^14).
+const RECORD_BYTES_MAX: usize = 16 << 10;
 
-/// The TLS settings of every provider: built once, shared by all workers.
+/// The TLS settings of every provider, and those towards clients: shared by all workers.
 #[derive(Debug)]
 pub struct TlsTable {
     /// By provider index; `None` for a provider that was not named.
     configs: Vec<Option<Arc<ClientConfig>>>,
+    /// `None` while clients speak in the clear. Looked at once a connection.
+    server: RwLock<Option<Arc<ServerConfig>>>,
 }
 
 impl TlsTable {
@@ -34,7 +39,25 @@ impl TlsTable {
                 *slot = Some(Arc::new(client_config(pem)?));
             }
         }
-        Ok(Self { configs })
+        Ok(Self { configs, server: RwLock::new(None) })
+    }
+
+    /// From now on, new connections of clients speak TLS with this certificate chain and its key,
+    /// both in PEM. Those that are there keep what they began with.
+    ///
+    /// # Errors
+    /// No certificate, no key, or a key that is not the certificate's, in words for people; what
+    /// was served before stays.
+    pub fn set_server(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
+        let config = Arc::new(server_config(certificate_pem, key_pem)?);
+        *self.server.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
+        Ok(())
+    }
+
+    /// The configuration for a new connection of a client; `None` means in the clear.
+    #[must_use]
+    pub fn server(&self) -> Option<Arc<ServerConfig>> {
+        self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration of a provider.
@@ -85,6 +108,37 @@ fn client_config(pem: &[u8]) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
+fn server_config(certificate_pem: &[u8], key_pem: &[u8]) -> Result<ServerConfig, String> {
+    let mut chain = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(certificate_pem) {
+        let read = certificate.map_err(|why| format!("the certificate cannot be read: {why}"))?;
+        chain.push(read);
+    }
+    if chain.is_empty() {
+        return Err("the certificate file holds no PEM certificate".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|why| match why {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            "the key file holds no PEM private key".to_owned()
+        }
+        why => format!("the private key cannot be read: {why}"),
+    })?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|why| format!("TLS cannot be set up: {why}"))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|why| match why {
+            rustls::Error::InconsistentKeys(_) => {
+                "the private key does not belong to the certificate".to_owned()
+            }
+            why => format!("the certificate or its key is refused: {why}"),
+        })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
@@ -112,14 +166,19 @@ pub struct Link {
     pub read_closed: bool,
     /// TLS said that nothing follows, while bytes came with it.
     ended: bool,
-    tls: Option<Box<ClientConnection>>,
+    /// A client is yet to send its first byte, which tells TLS from plain HTTP.
+    unheard: bool,
+    misplaced: bool,
+    /// Plain bytes in the record on its way, not counted as written yet.
+    in_flight: usize,
+    tls: Option<Box<Connection>>,
 }
 
 impl Link {
     /// A connection that is up: both directions are worth a try.
     #[must_use]
-    pub const fn accepted(socket: SocketId) -> Self {
-        Self { socket, readable: true, writable: true, read_closed: false, ended: false, tls: None }
+    pub fn accepted(socket: SocketId) -> Self {
+        Self { readable: true, writable: true, ..Self::connecting(socket) }
     }
 
     /// A connection that is being made.
@@ -131,6 +190,9 @@ impl Link {
             writable: false,
             read_closed: false,
             ended: false,
+            unheard: false,
+            misplaced: false,
+            in_flight: 0,
             tls: None,
         }
     }
@@ -152,8 +214,35 @@ impl Link {
         let mut tls = ClientConnection::new(Arc::clone(config), name)
             .map_err(|why| format!("TLS cannot begin: {why}"))?;
         tls.set_buffer_limit(Some(TLS_PENDING_BYTES_MAX));
-        self.tls = Some(Box::new(tls));
+        self.tls = Some(Box::new(tls.into()));
         Ok(())
+    }
+
+    /// Awaits TLS of a client: reading goes on with the handshake by itself.
+    ///
+    /// # Errors
+    /// The configuration is unusable.
+    pub fn accept_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), String> {
+        let tls =
+            ServerConnection::new(config).map_err(|why| format!("TLS cannot begin: {why}"))?;
+        let mut tls = Connection::from(tls);
+        tls.set_buffer_limit(Some(TLS_PENDING_BYTES_MAX));
+        self.tls = Some(Box::new(tls));
+        self.unheard = true;
+        Ok(())
+    }
+
+    /// True until the handshake is done; never without TLS.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// True when a client spoke plain HTTP where TLS was awaited. The connection is in the clear
+    /// since, so that it can be told.
+    #[must_use]
+    pub const fn is_misplaced(&self) -> bool {
+        self.misplaced
     }
 
     /// Goes on with the handshake; true once it is done (at once without TLS).
@@ -168,7 +257,7 @@ impl Link {
     ) -> io::Result<bool> {
         loop {
             self.flush(net)?;
-            if !self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            if !self.is_handshaking() {
                 return Ok(true);
             }
             match self.read(net, scratch, into)? {
@@ -210,12 +299,24 @@ impl Link {
         // may ride on the old one.
         self.readable = count == scratch.len() || count == 0 || self.read_closed;
         let got = scratch.get(..count).unwrap_or_default();
+        if self.unheard
+            && let Some(first) = got.first()
+        {
+            self.unheard = false;
+            // A method's first letter; TLS begins with the content type of a handshake, 22.
+            if first.is_ascii_uppercase() {
+                self.misplaced = true;
+                self.tls = None;
+            }
+        }
         if let Some(tls) = &mut self.tls {
             let result = feed(tls, got, into);
             // What TLS has to say, an alert of a failure too.
             let flushed = self.flush(net);
             let (result, ended) = result?;
             self.ended = ended;
+            // No edge will follow for an end that has come already.
+            self.readable |= ended;
             flushed?;
             return Ok(result);
         }
@@ -226,8 +327,9 @@ impl Link {
         Ok(Got::Bytes(count))
     }
 
-    /// Writes as much of `from` as the socket takes; with TLS, as much as may wait. See
-    /// [`Link::is_flushed`].
+    /// Writes as much of `from` as the socket takes. With TLS, the bytes of a record that is not on
+    /// its way whole do not count yet: the next call must begin with them, as it does when only what
+    /// was taken is thrown away.
     ///
     /// # Errors
     /// The connection is broken.
@@ -236,11 +338,7 @@ impl Link {
         while taken < from.len() {
             let rest = from.get(taken..).unwrap_or_default();
             let count = match &mut self.tls {
-                Some(tls) => {
-                    let count = tls.writer().write(rest)?;
-                    self.flush(net)?;
-                    count
-                }
+                Some(_) => self.write_record(net, rest)?,
                 None => self.write_socket(net, rest)?,
             };
             if count == 0 {
@@ -249,6 +347,24 @@ impl Link {
             taken += count;
         }
         Ok(taken)
+    }
+
+    /// Sends one record, or the rest of the one on its way. One at a time, so that a slow peer's
+    /// bytes wait in the buffer that back-pressure looks at and not in here.
+    fn write_record<N: Net>(&mut self, net: &mut N, from: &[u8]) -> io::Result<usize> {
+        self.flush(net)?;
+        if self.in_flight == 0
+            && self.is_flushed()
+            && let Some(tls) = &mut self.tls
+        {
+            let record = from.get(..RECORD_BYTES_MAX).unwrap_or(from);
+            self.in_flight = tls.writer().write(record)?;
+            self.flush(net)?;
+        }
+        if !self.is_flushed() {
+            return Ok(0);
+        }
+        Ok(std::mem::take(&mut self.in_flight).min(from.len()))
     }
 
     /// Sends what TLS holds, as far as the socket takes it.
@@ -275,6 +391,23 @@ impl Link {
         !self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
+    /// Ends the sending side: with TLS a close_notify first (RFC 8446, section 6.1). False while
+    /// that still waits for the socket; to be called again then.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn finish<N: Net>(&mut self, net: &mut N) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        self.flush(net)?;
+        if !self.is_flushed() {
+            return Ok(false);
+        }
+        net.shutdown(self.socket);
+        Ok(true)
+    }
+
     /// Says goodbye and closes the socket. Bytes that still wait are lost: flush first.
     pub fn close<N: Net>(&mut self, net: &mut N) {
         if let Some(tls) = &mut self.tls {
@@ -298,7 +431,7 @@ impl Link {
 
 /// Gives TLS what was read (nothing: the socket's end) and takes the plain bytes. Also says
 /// whether the peer has said that nothing follows.
-fn feed(tls: &mut ClientConnection, mut got: &[u8], into: &mut Buffer) -> io::Result<(Got, bool)> {
+fn feed(tls: &mut Connection, mut got: &[u8], into: &mut Buffer) -> io::Result<(Got, bool)> {
     let at_end = got.is_empty();
     let mut total = 0;
     loop {

@@ -10,7 +10,7 @@ use crate::proxy::net::{Net, Ready, SocketId};
 use crate::proxy::pool::Pool;
 use crate::proxy::shared::{Now, Shared};
 use crate::proxy::timer::Timers;
-use crate::proxy::transport::{Link, TlsTable};
+use crate::proxy::transport::TlsTable;
 use crate::proxy::upstream::{Phase, Upstream};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -364,17 +364,14 @@ impl<N: Net> Worker<N> {
     fn accepted(&mut self, socket: SocketId, peer: std::net::SocketAddr, now: Now) {
         self.shared.meter.accepted += 1;
         if self.clients >= self.shared.config.limits.clients_max {
-            const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
-                retry-after: 1\r\ncontent-length: 0\r\n\r\n";
-            self.shared.meter.turned_away += 1;
-            // Whoever does not take it is turned away all the same.
-            let _ = self.shared.net.write(socket, BUSY);
-            self.shared.net.shutdown(socket);
-            self.shared.net.close(socket);
+            Client::turn_away(&mut self.shared, socket);
             return;
         }
+        let Some(client) = Client::accepted(&mut self.shared, socket, peer, now.instant) else {
+            return;
+        };
         self.clients += 1;
-        let client = Box::new(Client::new(Link::accepted(socket), peer, now.instant));
+        let client = Box::new(client);
         let slot = self.insert(Conn::Client(client));
         let generation = socket.generation;
         self.set_owner(socket, Owner::Conn { slot, generation });

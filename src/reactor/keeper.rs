@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Notice {
     /// A signal arrived.
     Signal(i32),
+    /// SIGHUP, where it stands for reading files again.
+    Reload,
     /// A client asked for the end (`GET /shutdown`).
     Shutdown,
     /// A worker ended; not in order when there are words.
@@ -133,9 +135,17 @@ impl Proxy {
         }
     }
 
-    /// Runs until a signal, a shutdown request or a failure, then drains.
-    pub fn keep(mut self) -> Ending {
-        let failed = match self.wait() {
+    /// Runs until a signal, a shutdown request or a failure, then drains. Calls `reload` for every
+    /// [`Notice::Reload`] until then.
+    pub fn keep(mut self, mut reload: impl FnMut()) -> Ending {
+        let notice = loop {
+            match self.wait() {
+                Notice::Reload => reload(),
+                notice => break notice,
+            }
+        };
+        let failed = match notice {
+            Notice::Reload => false,
             Notice::Signal(signal) => {
                 log::info!("signal {signal}: draining");
                 false
@@ -195,7 +205,7 @@ impl Proxy {
                         failed = true;
                     }
                 }
-                Ok(Notice::Shutdown) => {}
+                Ok(Notice::Shutdown | Notice::Reload) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     log::error!("{} workers did not drain in time", self.running);
                     self.wakes.iter().for_each(|wake| wake.stop());
@@ -221,19 +231,26 @@ fn run(drive: Drive, worker: Worker<MioNet>, keeper: &Sender<Notice>) {
     drop(keeper.send(Notice::Worker(words)));
 }
 
-/// Sends every arrival of these signals to a mailbox. Without `hangup`, SIGHUP is ignored: the
-/// proxy outlives its terminal.
+/// Sends every arrival of these signals to a mailbox. SIGHUP that is not among them leaves
+/// [`Notice::Reload`] if `reload`, and is ignored otherwise: the proxy outlives its terminal.
 ///
 /// # Errors
 /// The signals could not be caught.
-pub fn watch_signals(signals: &[i32], mailbox: Sender<Notice>) -> io::Result<()> {
-    if !signals.contains(&SIGHUP) {
+pub fn watch_signals(signals: &[i32], reload: bool, mailbox: Sender<Notice>) -> io::Result<()> {
+    let named = signals.contains(&SIGHUP);
+    let mut caught = Signals::new(signals)?;
+    if reload && !named {
+        caught.add_signal(SIGHUP)?;
+    } else if !named {
         signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
     }
-    let mut caught = Signals::new(signals)?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in caught.forever() {
-            if mailbox.send(Notice::Signal(signal)).is_err() {
+            let notice = match signal {
+                SIGHUP if !named => Notice::Reload,
+                signal => Notice::Signal(signal),
+            };
+            if mailbox.send(notice).is_err() {
                 return;
             }
         }
@@ -265,7 +282,7 @@ mod tests {
             let address = proxy.addresses()[0];
             let mut idle = TcpStream::connect(address).unwrap();
             proxy.mailbox().send(notice).unwrap();
-            assert_eq!(proxy.keep(), Ending::Drained);
+            assert_eq!(proxy.keep(|| {}), Ending::Drained);
             // An orderly end, or a reset when nobody had taken the connection yet.
             assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
             assert!(TcpStream::connect(address).is_err());
@@ -277,7 +294,7 @@ mod tests {
         let proxy = start(1);
         proxy.mailbox().send(Notice::Worker(Some("out of luck".to_owned()))).unwrap();
         // The mailbox now counts one worker more as ended than there were; only the words matter.
-        let ending = proxy.keep();
+        let ending = proxy.keep(|| {});
         assert_eq!(ending, Ending::Failed);
     }
 

@@ -201,7 +201,8 @@ impl Client {
     }
 }
 
-fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
+/// Reads one reply; an error when the stream ends before its head did.
+pub(crate) fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
     let (line, headers) = read_head(reader)?;
     let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("not a status line: {line}")))?;
