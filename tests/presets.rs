@@ -32,7 +32,7 @@ fn said(command: &mut Command) -> (String, Option<i32>) {
 
 /// A `serve` of the preset `chatgpt` that leads nowhere.
 fn chatgpt(folder: &Path, variables: &[(&str, &str)]) -> Patchbay {
-    let auth = file(folder, "auth.json", r#"{"OPENAI_API_KEY": "sk-of-the-file"}"#);
+    let auth = file(folder, "auth.json", r#"{"access_token": "a", "account_id": "b"}"#);
     let mut command = patchbay(folder);
     command.args(["serve", "--preset", "chatgpt", "--upstream-url", "http://127.0.0.1:9"]);
     command.arg("--auth-path").arg(auth).envs(variables.iter().copied());

@@ -118,7 +118,9 @@ impl AuthFile {
                 refreshed_s: text(self.0.get("last_refresh")).and_then(unix_s),
             }));
         }
-        match text(self.0.get("OPENAI_API_KEY")) {
+        // The flat shape has a name of its own for the key.
+        let key = ["OPENAI_API_KEY", "api_key"].into_iter().find_map(|it| text(self.0.get(it)));
+        match key {
             Some(key) => check(key, "the API key").map(|()| Offer::Key(key.to_owned())),
             None => Err("it holds neither tokens nor an API key".to_owned()),
         }
@@ -366,6 +368,8 @@ mod tests {
         assert_eq!(tokens(&json!({"tokens": inner})).account.as_deref(), Some("of-id"));
         let key = json!({"OPENAI_API_KEY": "sk-1", "tokens": null});
         assert_eq!(offer(&key), Ok(Offer::Key("sk-1".to_owned())));
+        let flat_key = json!({"access_token": "", "account_id": "acc", "api_key": "sk-2"});
+        assert_eq!(offer(&flat_key), Ok(Offer::Key("sk-2".to_owned())));
     }
 
     #[test]
