@@ -70,6 +70,8 @@ pub enum Retry {
     Later,
     /// The same request may succeed after so many seconds.
     After(u32),
+    /// The same request may succeed from this Unix time in seconds on (until 2106).
+    At(u32),
 }
 
 /// A fault without its words: small and `Copy`, for state machines and counters.
@@ -178,6 +180,20 @@ impl Fault {
             Kind::Truncated => "upstream_disconnected",
             Kind::Overloaded => "server_overloaded",
             Kind::Server => "server_error",
+        }
+    }
+}
+
+impl Retry {
+    /// A point in time as the seconds until then, at least one; anything else as it is.
+    #[must_use]
+    pub fn from_now(self, unix_s: u64) -> Self {
+        match self {
+            Self::At(at) => {
+                let now = u32::try_from(unix_s).unwrap_or(u32::MAX);
+                Self::After(at.saturating_sub(now).max(1))
+            }
+            other => other,
         }
     }
 }

@@ -31,6 +31,8 @@ struct Said {
     /// An HTTP status given inside the body.
     status: Option<u16>,
     retry_s: Option<f64>,
+    /// When a plan's limit is lifted, in Unix seconds.
+    resets_at_s: Option<u64>,
 }
 
 /// Reads an error body. `status` is the HTTP status it came with; below 400 (an error inside a
@@ -214,6 +216,8 @@ impl Said {
         for name in ["retry_after", "resets_in_seconds", "retry_after_seconds"] {
             self.retry_s = self.retry_s.or_else(|| map.get(name).and_then(Value::as_f64));
         }
+        self.resets_at_s =
+            self.resets_at_s.or_else(|| map.get("resets_at").and_then(Value::as_u64));
         if let Some(Value::Array(details)) = map.get("details") {
             for detail in details {
                 let delay = detail.get("retryDelay").and_then(Value::as_str);
@@ -235,7 +239,10 @@ impl Said {
         let pause = self.retry_s.or_else(|| pause_in(&self.message)).filter(|s| s.is_finite());
         if let (Some(seconds), true) = (pause, fault.retry == Retry::Later) {
             fault.retry = Retry::After(whole_seconds(seconds));
+        } else if let (Some(at), Retry::Later) = (self.resets_at_s, fault.retry) {
+            fault.retry = Retry::At(u32::try_from(at).unwrap_or(u32::MAX));
         }
+        let resets = self.resets();
         let message = match (self.message.is_empty(), json || status.is_none()) {
             (false, true) => self.message,
             (empty, _) => {
@@ -254,12 +261,32 @@ impl Said {
                 text
             }
         };
-        let mut failure = Failure::new(fault, message);
+        let mut failure = Failure::new(fault, message + &resets);
         failure.error_type = self.error_type;
         failure.code = self.code;
         failure.param = self.param;
         failure.status = kept_status(status, fault);
         failure
+    }
+
+    /// When a plan's limit is lifted, in words; empty when nobody said.
+    fn resets(&self) -> String {
+        match (self.resets_at_s.and_then(utc), self.retry_s) {
+            (Some(time), _) => format!(" (the limit is lifted at {time})"),
+            (None, Some(seconds)) if self.is_usage_limit() && seconds.is_finite() => {
+                let minutes = whole_seconds(seconds).div_ceil(60);
+                format!(" (the limit is lifted in {} h {} min)", minutes / 60, minutes % 60)
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// A plan's limit, which the Codex backend tells of with 404 as well as 429.
+    fn is_usage_limit(&self) -> bool {
+        let named = |word: &Option<String>| word.as_deref() == Some("usage_limit_reached");
+        named(&self.code)
+            || named(&self.error_type)
+            || self.message.to_ascii_lowercase().contains("usage limit")
     }
 
     /// The kind that the status says, unless the body knows better.
@@ -279,6 +306,12 @@ impl Said {
             || (limited && code != "resource_exhausted" && says(QUOTA_WORDS))
         {
             return Kind::Quota;
+        }
+        if word(&["usage_not_included"]) {
+            return Kind::Quota;
+        }
+        if self.is_usage_limit() && matches!(status, None | Some(403 | 404 | 429)) {
+            return Kind::RateLimited;
         }
         if word(&["model_not_found", "unknown_model", "invalid_model"])
             || (status == Some(404) && says(&["model"]) && says(ABSENT_WORDS))
@@ -352,7 +385,10 @@ fn by_status(status: u16) -> Kind {
 /// The upstream's status where it says more than the kind's own. A 408 of the upstream's is its
 /// own patience with us, not with the client.
 fn kept_status(status: Option<u16>, fault: Fault) -> Option<u16> {
-    let refined = matches!(fault.kind, Kind::ContextLength | Kind::ModelNotFound | Kind::Quota);
+    let refined = matches!(
+        fault.kind,
+        Kind::ContextLength | Kind::ModelNotFound | Kind::Quota | Kind::RateLimited
+    );
     match status {
         None if fault.kind == Kind::Server => Some(502),
         Some(408) | None => None,
@@ -527,6 +563,26 @@ fn pause_in(message: &str) -> Option<f64> {
         seconds = Some(seconds.unwrap_or(0.0) + value * scale);
         rest = unit_text.get(used..)?;
     }
+}
+
+/// A Unix time in seconds as people write it; `None` beyond the year 9999.
+fn utc(unix_s: u64) -> Option<String> {
+    const DAY_S: u64 = 86_400;
+    if unix_s >= 253_402_300_800 {
+        return None;
+    }
+    // Years that begin in March, from the year 0 on (Hinnant, civil_from_days).
+    let days = unix_s / DAY_S + 719_468;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + days / 146_097 * 400 + u64::from(month <= 2);
+    let (hour, minute) = (unix_s % DAY_S / 3600, unix_s % 3600 / 60);
+    Some(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC"))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]

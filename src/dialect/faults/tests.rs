@@ -177,3 +177,42 @@ fn the_envelope_always_has_its_four_keys() {
         r#"{"error":{"message":"slow","type":"rate_limit_error","param":null,"code":"1302"}}"#
     );
 }
+
+#[test]
+fn a_plans_limit_is_a_rate_limit_that_names_its_end() {
+    let limit = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","resets_at":1795177085,"resets_in_seconds":125}}"#;
+    for status in [404, 429] {
+        let failure = read(status, limit);
+        assert_eq!((failure.status(), failure.fault.kind), (429, Kind::RateLimited));
+        assert_eq!(failure.fault.retry, Retry::After(125));
+        assert!(failure.message.ends_with("(the limit is lifted at 2026-11-20 12:18 UTC)"));
+        assert_eq!(failure.error_type(), "usage_limit_reached");
+    }
+    let at = r#"{"error":{"type":"usage_limit_reached","message":"no","resets_at":1000}}"#;
+    let failure = read(429, at);
+    assert_eq!(failure.fault.retry, Retry::At(1000));
+    assert_eq!(failure.fault.retry.from_now(990), Retry::After(10));
+    assert_eq!(failure.fault.retry.from_now(2000), Retry::After(1));
+    let soon = read(404, r#"{"detail":"usage limit","resets_in_seconds":7201}"#);
+    assert!(soon.message.ends_with("(the limit is lifted in 2 h 1 min)"), "{}", soon.message);
+    assert_eq!(soon.status(), 429);
+    let plan = read(404, r#"{"detail":{"code":"usage_not_included","message":"buy more"}}"#);
+    assert_eq!((plan.status(), plan.fault.kind), (429, Kind::Quota));
+    let rate = read(404, r#"{"error":{"code":"rate_limit_exceeded","message":"slow"}}"#);
+    assert_eq!(rate.status(), 429);
+}
+
+#[test]
+fn times_are_told_as_people_write_them() {
+    for (unix_s, expected) in [
+        (0, Some("1970-01-01 00:00 UTC")),
+        (951_782_400, Some("2000-02-29 00:00 UTC")),
+        (1_709_208_000, Some("2024-02-29 12:00 UTC")),
+        (1_795_177_085, Some("2026-11-20 12:18 UTC")),
+        (253_402_300_799, Some("9999-12-31 23:59 UTC")),
+        (253_402_300_800, None),
+        (u64::MAX, None),
+    ] {
+        assert_eq!(utc(unix_s).as_deref(), expected, "{unix_s}");
+    }
+}

@@ -453,7 +453,8 @@ impl<N: Net> Worker<N> {
         let config = std::sync::Arc::clone(&self.shared.config);
         let Some(provider) = config.providers.get(provider) else { return };
         exchange.tape_body(Place::UpstreamReply, body);
-        let failure = provider.dialect.decode_fault(exchange.head.status, body);
+        let mut failure = provider.dialect.decode_fault(exchange.head.status, body);
+        failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
         if exchange.head.status == 401
             && let Some(order) = &mut exchange.order
             && let Some(token) = order.refused_token()
