@@ -1,6 +1,11 @@
 //! Clients that speak TLS to the proxy: everything works as in the clear, what is no TLS is told or
 //! dropped, and the certificate can be changed while answers run.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 
@@ -333,4 +338,31 @@ fn files_that_do_not_fit_end_the_start_with_words() {
         let words = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && words.contains(expected), "{expected}: {words}");
     }
+}
+
+#[test]
+fn idle_connections_hold_little_each() {
+    const CROWD: usize = 300;
+    let (files, upstream) = (Files::new(), upstream_that_says("first"));
+    let patchbay = files.start(&upstream, &[]);
+    let resident = || {
+        let path = format!("/proc/{}/status", patchbay.child.id());
+        let text = fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    };
+    let trust = files.trust();
+    let open = || {
+        let mut client = Client::connect(&patchbay, Arc::clone(&trust));
+        client.post(ASK);
+        assert_says(&client.reply(), "first");
+        client
+    };
+    // What is there once, such as the kept sessions, is not counted.
+    let _first: Vec<Client> = (0..CROWD).map(|_| open()).collect();
+    let before = resident();
+    let _crowd: Vec<Client> = (0..CROWD).map(|_| open()).collect();
+    let each = resident().saturating_sub(before) / CROWD;
+    println!("{CROWD} idle TLS connections: {each} bytes each");
+    assert!(each < 32 << 10, "{each} bytes each");
 }
