@@ -35,6 +35,10 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 /// # Errors
 /// There is none, or none that can be read, with its path and what to do.
 pub fn read(path: &Path) -> Result<AuthFile, String> {
+    read_with(path, || thread::sleep(LOOK_PAUSE))
+}
+
+fn read_with(path: &Path, mut pause: impl FnMut()) -> Result<AuthFile, String> {
     let mut looks = 0;
     loop {
         let bytes = bytes(path).map_err(|why| match why.kind() {
@@ -47,7 +51,7 @@ pub fn read(path: &Path) -> Result<AuthFile, String> {
         looks += 1;
         match AuthFile::decode(&bytes) {
             Ok(file) => return Ok(file),
-            Err(_) if looks < LOOKS_MAX => thread::sleep(LOOK_PAUSE),
+            Err(_) if looks < LOOKS_MAX => pause(),
             Err(why) => {
                 return Err(format!("cannot use {}: {why}; {ADVICE} again", path.display()));
             }
@@ -187,9 +191,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
         fs::write(&path, "").unwrap();
-        let whole = path.clone();
-        let writer = thread::spawn(move || fs::write(whole, "{\"OPENAI_API_KEY\":\"k\"}").unwrap());
-        assert!(read(&path).unwrap().offer().is_ok());
-        writer.join().unwrap();
+        let mut writes = ["{\"OPENAI_A", "{\"OPENAI_API_KEY\":\"k\"}"].into_iter();
+        let read = read_with(&path, || fs::write(&path, writes.next().unwrap()).unwrap());
+        assert!(read.unwrap().offer().is_ok());
     }
 }
