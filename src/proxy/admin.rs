@@ -1,4 +1,4 @@
-//! What is answered without an upstream: health, models, the way out.
+//! What is answered without an upstream: health, models, usage, the way out.
 
 use crate::config::{Config, Model};
 use crate::dialect::codex;
@@ -6,6 +6,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth::{self, Passed, Shown};
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
+use crate::proxy::usage::UsageBoard;
 use crate::wire::http1::{Method, RequestHead};
 use std::net::SocketAddr;
 
@@ -43,6 +44,7 @@ impl From<Failure> for Refused {
 /// What to tell the client instead.
 pub(crate) fn admit(
     config: &Config,
+    usage: &UsageBoard,
     head: &RequestHead<'_>,
     path: &str,
     peer: SocketAddr,
@@ -88,6 +90,11 @@ pub(crate) fn admit(
         Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed)),
         Place::Model(id) => {
             one(config, passed.key, id).map(Admitted::Answer).map_err(Refused::from)
+        }
+        Place::Usage => {
+            let mut body = Vec::new();
+            usage.write(config, &mut body);
+            Ok(Admitted::Answer(Answer::json(200, body)))
         }
         _ => Ok(Admitted::Answer(models(config, passed.key, head.query.unwrap_or_default()))),
     }

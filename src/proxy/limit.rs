@@ -4,6 +4,7 @@
 
 use crate::config::{ClientKey, Config, Rate};
 use crate::fault::{Failure, Fault, Kind, Retry, Side};
+use crate::proxy::usage::UsageBoard;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -143,12 +144,14 @@ fn network(address: IpAddr) -> u128 {
     }
 }
 
-/// Every limit on who calls, and how much of each is used. Shared by all workers.
+/// Every limit on who calls, and how much of each is used. Shared by all workers, and so the place
+/// of what upstreams tell of their own limits: any worker must show what another one heard.
 #[derive(Debug)]
 pub struct LimitTable {
     base: Instant,
     keys: Vec<Key>,
     addresses: Option<Addresses>,
+    usage: UsageBoard,
 }
 
 impl LimitTable {
@@ -161,7 +164,13 @@ impl LimitTable {
             base,
             keys: config.client_keys.iter().map(Key::new).collect(),
             addresses: rate.map(|rate| Addresses::new(rate, seed, SETS)),
+            usage: UsageBoard::new(config.providers.len()),
         }
+    }
+
+    /// What upstreams last told of their limits.
+    pub(crate) const fn usage(&self) -> &UsageBoard {
+        &self.usage
     }
 
     /// Exchanges under way of keys that may have so many only.

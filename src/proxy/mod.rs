@@ -22,4 +22,5 @@ pub mod timer;
 pub mod token;
 pub mod transport;
 mod upstream;
+mod usage;
 pub mod worker;

@@ -13,6 +13,8 @@ pub enum Place<'p> {
     Models,
     /// One model.
     Model(&'p str),
+    /// The limits that upstreams last told of.
+    Usage,
     /// Alive?
     Health,
     /// Able to serve?
@@ -48,6 +50,7 @@ pub fn place(path: &str) -> Place<'_> {
     };
     match path {
         "/models" => Place::Models,
+        "/usage" => Place::Usage,
         "/health" | "/healthz" => Place::Health,
         "/readyz" => Place::Ready,
         "/shutdown" => Place::Shutdown,
@@ -176,6 +179,8 @@ mod tests {
             ("/backend-api/codex/models", "Models"),
             ("/backend-api/codex/chat/completions", "Nowhere"),
             ("/backend-api/responses", "Nowhere"),
+            ("/usage", "Usage"),
+            ("/usage/x", "Nowhere"),
             ("/health", "Health"),
             ("/healthz", "Health"),
             ("/readyz", "Ready"),

@@ -229,7 +229,8 @@ impl<N: Net> Worker<N> {
             Plan::Answer { answer, bodiless, keep_alive, shutdown: false }
         };
         let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
-        let (dialect, passed) = match admin::admit(&config, head, &path, peer, self.is_draining()) {
+        let (usage, draining) = (self.shared.limits.usage(), self.is_draining());
+        let (dialect, passed) = match admin::admit(&config, usage, head, &path, peer, draining) {
             Err(refused) => return refuse(&refused.failure, refused.allow, None),
             Ok(Admitted::Answer(said)) => return answer(said, false),
             Ok(Admitted::Shutdown(said)) => return answer(said, true),

@@ -408,6 +408,7 @@ impl<N: Net> Worker<N> {
         now: Now,
     ) {
         let head = &exchange.head;
+        self.shared.limits.usage().note(provider, &head.passed, now.unix_s);
         let wrong = match head.status {
             204..=206 => Some("it has no whole body"),
             200..=299 if head.coded => Some("it is compressed, though nobody asked for that"),

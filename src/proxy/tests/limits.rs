@@ -281,3 +281,40 @@ fn an_effort_behind_a_name_or_a_prefix_opens_no_other_model() {
         }
     }
 }
+
+#[test]
+fn an_upstreams_own_limits_are_shown_to_who_has_a_key() {
+    let mut stage = Stage::new("chat", |config| config.client_keys = vec![key("one")]);
+    let usage = |stage: &mut Stage, method: &str, path: &str, secret: &str| {
+        let client = stage.client();
+        let shown = format!("authorization: Bearer {secret}\r\nhost: localhost");
+        stage.give(client, &format!("{method} {path} HTTP/1.1\r\n{shown}\r\n\r\n"));
+        let (status, answer) = told(stage, client);
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    };
+    let nothing = (200, r#"{"providers":{}}"#.to_owned());
+    assert_eq!(usage(&mut stage, "GET", "/usage", "one-secret"), nothing);
+    // Good replies tell of limits, and so do those that say one was reached.
+    let error = r#"{"error":{"message":"no"}}"#;
+    let reached = format!("HTTP/1.1 429 X\r\ncontent-length: {}\r\n\r\n{error}", error.len());
+    for (reply, percent) in [(sse("[DONE]"), "12.5"), (reached, "100")] {
+        let client = stage.client();
+        let upstream = stage.ask(client, &request("one"));
+        let fields = format!(
+            "\r\nX-Codex-Primary-Used-Percent: {percent}\r\nx-codex-primary-window-minutes: 300\
+             \r\nx-codex-credits-balance: 3\r\n"
+        );
+        stage.give(upstream, &reply.replacen("\r\n", &fields, 1));
+        stage.end(client);
+        let expected = format!(
+            "{{\"providers\":{{\"up\":{{\"seen_at\":1800000000,\"primary\":{{\"used_percent\":\
+             {percent},\"window_minutes\":300}},\"credits\":{{\"balance\":\"3\"}}}}}}}}"
+        );
+        for path in ["/usage", "/v1/usage"] {
+            assert_eq!(usage(&mut stage, "GET", path, "one-secret"), (200, expected.clone()));
+        }
+    }
+    assert_eq!(usage(&mut stage, "HEAD", "/usage", "one-secret"), (200, String::new()));
+    assert_eq!(usage(&mut stage, "GET", "/usage", "other").0, 401);
+    assert_eq!(usage(&mut stage, "POST", "/usage", "one-secret").0, 405);
+}
