@@ -497,3 +497,39 @@ fn a_parameter_that_the_upstream_refuses_is_left_out_and_named() {
     let connections: Vec<usize> = (0..4).map(|_| upstream.next().connection).collect();
     assert_eq!(connections, [0; 4], "a refusal leaves the connection usable");
 }
+
+#[test]
+fn text_stops_where_a_chat_client_says_on_an_upstream_that_cannot() {
+    let upstream = Upstream::start(|_, wire| {
+        let event = |value: Value| format!("data: {value}\n\n");
+        let mut stream = event(json!({"type": "response.created", "response": {"id": "r"}}));
+        stream += &event(json!({"type": "response.output_item.added", "output_index": 0,
+            "item": {"type": "message", "id": "m", "role": "assistant", "content": []}}));
+        for delta in ["one two ", "three fo", "ur five"] {
+            stream += &event(json!({"type": "response.output_text.delta", "output_index": 0,
+                "content_index": 0, "item_id": "m", "delta": delta}));
+        }
+        // No end: the answer is over for the client all the same.
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        wire.write_all((head.to_owned() + &stream).as_bytes()).unwrap();
+        let mut byte = [0];
+        let _ = wire.read(&mut byte);
+        Then::Close
+    });
+    let url = format!("http://{}/v1/responses", upstream.address);
+    let patchbay = Patchbay::for_upstream(&url, &[]);
+    let request = json!({"model": "m", "messages": [{"role": "user", "content": "count"}],
+        "stop": ["four", "nine"], "stream": true});
+    let got = patchbay.post("/v1/chat/completions", &request.to_string());
+    assert_eq!(got.header("x-patchbay-dropped"), None);
+    let chunks: Vec<Value> =
+        got.events().iter().filter_map(|event| serde_json::from_str(event).ok()).collect();
+    let choice = |chunk: &Value| chunk["choices"][0].clone();
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| Some(choice(chunk)["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(text, "one two three ");
+    assert_eq!(choice(chunks.last().unwrap())["finish_reason"], "stop");
+    assert!(got.complete && got.text().ends_with("data: [DONE]\n\n"));
+}

@@ -15,6 +15,7 @@ pub mod quirks;
 pub mod request;
 pub mod responses;
 pub mod soften;
+pub mod stops;
 pub mod tools;
 
 use crate::fault::Failure;
@@ -85,6 +86,11 @@ pub trait Dialect: Sync + std::fmt::Debug {
     /// refused because of one can go once more without it.
     fn optional_parameters(&self) -> &'static [soften::Optional] {
         &[]
+    }
+
+    /// Whether its requests can say where the text is to stop; if not, [`stops`] cuts it.
+    fn takes_stop(&self) -> bool {
+        true
     }
 
     /// Appends the error envelope that tells a client of `failure`.

@@ -3,7 +3,9 @@
 use crate::config::{Config, Credential, Defaults, Provider, Url};
 use crate::dialect::ids::Ids;
 use crate::dialect::request::Request;
-use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften};
+use crate::dialect::{
+    Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften, stops,
+};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
@@ -229,6 +231,10 @@ impl Order {
         let reply =
             Reply { ids, created_at: unix_s, codex: intake.codex, done_marker: !intake.codex };
         let encoder = intake.dialect.encoder(&request, reply);
+        let mut decoder = provider.dialect.decoder(sent, &provider.quirks);
+        if let Some(stop) = request.settings.stop.filter(|_| !provider.dialect.takes_stop()) {
+            decoder = stops::cut_at(stop, decoder);
+        }
         let mut order = Self {
             provider: target.provider,
             model_back: (target.model != model).then(|| model.clone()),
@@ -238,7 +244,7 @@ impl Order {
             same,
             relayed,
             session: request.settings.prompt_cache_key.map(|key| key.decode().into_owned()),
-            decoder: Some(provider.dialect.decoder(sent, &provider.quirks)),
+            decoder: Some(decoder),
             encoder: Some(encoder),
             token: None,
             refused: false,

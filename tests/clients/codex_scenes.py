@@ -22,6 +22,7 @@ SAYS = {
         [Thought("Two.", "gAAAA-two"), Interleaved([Call.of("call_1", "look", path="a"), Call.of("call_2", "look", path="b")])], slice=3
     ),
     "city": lambda: Answer([Text('{"name": "Köln", "people": 1087863}')], slice=4),
+    "count": lambda: Answer([Text("one two three four five")], slice=3),
     "length": lambda: Answer([Text("As far as it we")], finish="length"),
     "broken": lambda: Answer([Text("Half a sent"), Broken("The GPU fell over")], finish=None),
     "cut": lambda: Answer([Text("Half a sent")], finish=None, end="cut"),

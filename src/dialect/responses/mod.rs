@@ -74,6 +74,10 @@ impl Dialect for Responses {
         OPTIONAL
     }
 
+    fn takes_stop(&self) -> bool {
+        false
+    }
+
     fn decoder(&self, sent: Sent, _: &Quirks) -> Box<dyn Decode> {
         Box::new(decode::Decoder::new(sent))
     }

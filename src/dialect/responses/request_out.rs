@@ -363,7 +363,6 @@ fn note_dropped(settings: &Settings<'_>, dropped: &mut Vec<String>) {
         value.is_some_and(|value| !matches!(value.text(), "null" | "0" | "0.0" | "[]" | "{}"))
     };
     for (name, value) in [
-        ("stop", settings.stop),
         ("seed", settings.seed),
         ("logit_bias", settings.logit_bias),
         ("prediction", settings.prediction),

@@ -175,6 +175,13 @@ def chat_length(it):
     equal(it.chat("length").choices[0].finish_reason, "length", "finish_reason")
 
 
+def chat_stop(it):
+    answer = it.chat("count", stop=["four"])
+    equal((answer.choices[0].message.content, answer.choices[0].finish_reason), ("one two three ", "stop"), "the answer")
+    chunks = list(it.chat("count", stop="four", stream=True))
+    equal("".join(chunk.choices[0].delta.content or "" for chunk in chunks), "one two three ", "the stream")
+
+
 def chat_errors(it):
     for word, (kind, status, text) in ERRORS.items():
         for stream in (False, True):
