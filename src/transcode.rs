@@ -290,6 +290,10 @@ impl ClientSink<'_> {
 
     /// As [`ClientSink::frame`], for bytes that no blank line ends: they may be half a frame.
     fn last_frame(&mut self, decoder: &mut dyn Decode, frame: Frame<'_>, rest: &[u8]) {
+        if frame.data.trim_ascii().is_empty() {
+            // Cut in front of its data.
+            return;
+        }
         if decoder.frame(frame, &mut |event| self.event(event)).is_err() {
             self.side.outcome.bad_frames += 1;
         } else if let Output::Relay { model, frames, .. } = &mut self.side.output {

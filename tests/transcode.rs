@@ -213,3 +213,14 @@ fn a_failure_behind_a_relayed_responses_stream_fits_its_numbers() {
         assert_eq!(events[1]["response"]["id"], id, "the id that the client knows");
     }
 }
+
+#[test]
+fn a_relay_forwards_no_frame_that_was_cut_in_front_of_its_data() {
+    let first = chat_text("some").split_inclusive("\n\n").next().unwrap().to_owned();
+    for cut in ["data", "data:", "data: ", "event: x\ndata:"] {
+        let mut relay = chat_relay();
+        let out = run(&mut relay, &(first.clone() + cut), 4096);
+        let rest = out.strip_prefix(first.as_str()).unwrap();
+        assert!(rest.starts_with("data: {\"error\":{"), "{cut}: {rest}");
+    }
+}
