@@ -90,6 +90,15 @@ def names(listed):
 
 
 # ---- chatgpt ---------------------------------------------------------------------------------------------
+def chatgpt_usage(options, folder):
+    with chatgpt(options, folder) as (_, base):
+        curl(f"{base}/v1/chat/completions", {"model": "gpt-5", "messages": HELLO})
+        status, seen = curl(f"{base}/usage")
+        equal(status, 200, "the status")
+        expect("12.5" in json.dumps(seen) and "1893456000" in json.dumps(seen), "the limits are not shown", seen)
+        return json.dumps(seen)
+
+
 def chatgpt_commands(options, folder):
     with chatgpt(options, folder) as (scene, base):
         status, health = curl(f"{base}/health", key=None)
