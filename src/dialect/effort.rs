@@ -119,11 +119,9 @@ mod tests {
         }
     }
 
-    /// Columns: nothing asked, then every effort.
+    /// A file for each model: what is asked, and what goes upstream.
     #[test]
     fn every_model_gets_an_effort_that_it_takes() {
-        let header = "model: (none said) none minimal low medium high xhigh other";
-        let mut table = vec![header.to_owned()];
         for model in [
             "gpt-5.2",
             "gpt-5.2-codex",
@@ -140,10 +138,14 @@ mod tests {
             "gpt-6",
         ] {
             let asked = [None].into_iter().chain(EFFORTS.map(Some)).chain([Some("ultra")]);
-            let given: Vec<_> = asked.map(|asked| settle(model, asked).unwrap_or("-")).collect();
-            table.push(format!("{model}: {}", given.join(" ")));
+            let rows: Vec<_> = asked
+                .map(|asked| {
+                    let given = settle(model, asked).unwrap_or("-");
+                    format!("{} -> {given}", asked.unwrap_or("nothing"))
+                })
+                .collect();
+            insta::assert_snapshot!(format!("effort_of_{model}"), rows.join("\n"));
         }
-        insta::assert_snapshot!("efforts", table.join("\n"));
     }
 
     #[test]
