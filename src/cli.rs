@@ -38,7 +38,8 @@ pub(crate) enum Command {
     /// Run the proxy until a signal ends it.
     ///
     /// SIGINT and SIGTERM let what runs finish for `[timeouts] drain_ms` while nothing new is
-    /// taken, then the exit code is 0. A second signal ends it at once. SIGHUP is ignored.
+    /// taken, then the exit code is 0. A second signal ends it at once. SIGHUP reads the certificate
+    /// of `--tls-cert` again, and is ignored without one.
     Serve(serve::Args),
     /// Run one command with a proxy of its own, which it is pointed at.
     ///
