@@ -1,13 +1,17 @@
 //! Ring 2: framing, decoding and encoding in one pass. Bytes of an upstream's reply go in, bytes of
 //! the client's reply come out; no sockets, no clock, no reference kept.
 
+mod learned;
+
 use crate::dialect::event::{Event, Stop, Usage};
 use crate::dialect::fold::Answer;
 use crate::dialect::mend::Mend;
+use crate::dialect::pattern::place_of;
 use crate::dialect::{Decode, Encode};
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Why};
 use crate::wire::sse::{self, Frame, Step};
+use learned::{Hit, Learned};
 use std::ops::Range;
 
 /// The form of a reply's body.
@@ -25,6 +29,7 @@ pub enum Form {
 /// body ended as its framing says, or [`fail`](Self::fail) when it did not.
 pub struct Transcoder {
     frames: sse::Decoder,
+    learned: Learned,
     from: Form,
     decoder: Box<dyn Decode>,
     side: ClientSide,
@@ -106,7 +111,8 @@ impl Transcoder {
         };
         let (mend, outcome) = Default::default();
         let side = ClientSide { mend, output, encoder, outcome };
-        Self { frames: sse::Decoder::default(), from, decoder, side, frame_bytes_max }
+        let (frames, learned) = Default::default();
+        Self { frames, learned, from, decoder, side, frame_bytes_max }
     }
 
     /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
@@ -124,6 +130,14 @@ impl Transcoder {
         relay
     }
 
+    /// The same, with every frame read in full: what recognising frames is compared with.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_learning(mut self) -> Self {
+        self.learned = Learned::never();
+        self
+    }
+
     /// Takes whole frames off the front of `input`, appends what they are for the client, and
     /// returns how many bytes it used; the rest must come again with more behind it. A document is
     /// used only by [`finish`](Self::finish).
@@ -135,6 +149,13 @@ impl Transcoder {
         let mut used = 0;
         if self.from == Form::Stream {
             while !self.decoder.is_done() {
+                if self.frames.is_between_blocks()
+                    && let Some(hit) = self.learned.find(&input[used..])
+                {
+                    used += hit.whole.len();
+                    self.side.sink(now_s, out).again(&mut *self.decoder, hit);
+                    continue;
+                }
                 let (step, bytes) = self.frames.step(&input[used..]);
                 let whole = &input[used..used + bytes];
                 match step {
@@ -147,6 +168,14 @@ impl Transcoder {
                         let mut sink = self.side.sink(now_s, out);
                         if sink.frame(&mut *self.decoder, frame, whole).is_err() {
                             self.side.outcome.bad_frames += 1;
+                        }
+                        let place = place_of(frame.data, whole).map(|place| place.start);
+                        self.learned.learn(self.decoder.pattern(), place, whole);
+                        if self.learned.is_active()
+                            && let Output::Relay { model: Some(_), .. } = self.side.output
+                            && let Some(span) = model_span(whole)
+                        {
+                            self.learned.mark_model(span);
                         }
                     }
                 }
@@ -288,6 +317,15 @@ impl ClientSink<'_> {
         read
     }
 
+    /// As [`ClientSink::frame`], for a frame that was recognised.
+    fn again(&mut self, decoder: &mut dyn Decode, hit: Hit<'_>) {
+        if let Output::Relay { model, frames, .. } = &mut self.side.output {
+            *frames += 1;
+            relay_at(hit.whole, model.as_deref().zip(hit.model), self.out);
+        }
+        decoder.again(hit.text, &mut |event| self.event(event));
+    }
+
     /// As [`ClientSink::frame`], for bytes that no blank line ends: they may be half a frame.
     fn last_frame(&mut self, decoder: &mut dyn Decode, frame: Frame<'_>, rest: &[u8]) {
         if frame.data.trim_ascii().is_empty() {
@@ -335,8 +373,12 @@ impl ClientSink<'_> {
 
 /// Appends `bytes`, with the model's name in their JSON replaced if another is given.
 fn relay(bytes: &[u8], model: Option<&str>, out: &mut Vec<u8>) {
-    let span = model.and_then(|model| Some((model, model_span(bytes)?)));
-    let Some((model, span)) = span else {
+    relay_at(bytes, model.and_then(|model| Some((model, model_span(bytes)?))), out);
+}
+
+/// Appends `bytes` with another model's name in the place given.
+fn relay_at(bytes: &[u8], model: Option<(&str, Range<usize>)>, out: &mut Vec<u8>) {
+    let Some((model, span)) = model else {
         out.extend_from_slice(bytes);
         return;
     };

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod instruct;
 pub mod lanes;
 pub mod mend;
+pub mod pattern;
 pub mod quirks;
 pub mod request;
 pub mod responses;
@@ -24,6 +25,7 @@ use crate::wire::sse::Frame;
 use event::{Event, Sink};
 use fold::Answer;
 use ids::Ids;
+use pattern::Pattern;
 use quirks::Quirks;
 use request::Request;
 use tools::ToolTable;
@@ -161,6 +163,19 @@ pub trait Decode: Send {
 
     /// True once `Stop` or `Fail` was pushed and nothing more will be.
     fn is_done(&self) -> bool;
+
+    /// What the last frame looked like, if it brought one piece of text and did nothing else, so
+    /// that [`Decode::again`] may take the place of [`Decode::frame`] for one that is the same but
+    /// for its text. The places are those in the frame's data.
+    fn pattern(&self) -> Option<&Pattern> {
+        None
+    }
+
+    /// Takes the text, not empty, of a frame that is like the last one ([`Decode::pattern`]): the
+    /// same as taking the frame. The pattern stays valid for the next one.
+    fn again(&mut self, text: Escaped<'_>, sink: &mut Sink<'_>) {
+        let _ = (text, sink);
+    }
 }
 
 /// Writes one answer for a client. Cannot fail. `now_s` is Unix time in seconds.

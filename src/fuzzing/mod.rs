@@ -2,6 +2,7 @@
 //! and panics when a property does not hold. Not part of the public interface.
 
 pub mod json;
+pub mod learned;
 pub mod sse;
 pub mod transcode;
 
@@ -23,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sse", run: frames },
     Target { name: "coding", run: coding },
     Target { name: "transcode", run: transcode::reply },
+    Target { name: "learned", run: learned::streams },
 ];
 
 /// The first byte chooses the cuts, the others are a stream.

@@ -101,6 +101,13 @@ impl Decoder {
         (Step::NeedMore, 0)
     }
 
+    /// True when the next byte begins a block of which nothing was looked at: a whole block at the
+    /// front of the input may be taken without the decoder, if its last byte is an LF.
+    #[must_use]
+    pub fn is_between_blocks(&self) -> bool {
+        self.started && !self.after_cr && self.block.searched == 0
+    }
+
     /// Takes what is left when the stream has ended, after [`Step::NeedMore`]. The standard discards
     /// a block without its blank line; some senders forget it, so the caller gets it and decides by
     /// its data.

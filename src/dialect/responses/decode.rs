@@ -8,6 +8,7 @@ use super::reply::{self, Fields, ItemFields, ResponseFields, Tracker};
 use super::{NAME, fault};
 use crate::dialect::event::{Call, CallKind, Event, Part, Sink, Stop};
 use crate::dialect::lanes::Lanes;
+use crate::dialect::pattern::Pattern;
 use crate::dialect::tools::ToolTable;
 use crate::dialect::{Decode, Sent};
 use crate::fault::{Failure, Fault, Kind};
@@ -33,6 +34,18 @@ pub(super) struct Decoder {
     /// What an `error` event said: `response.failed` follows it.
     error: Option<Failure>,
     done: bool,
+    /// What the last frame looked like and where its text went, if it was nothing but text.
+    again: Option<(Pattern, Place)>,
+}
+
+/// Where text of a delta goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The output index.
+    index: u64,
+    showing: Showing,
+    /// The content or summary index.
+    content: u64,
 }
 
 /// One output item.
@@ -70,6 +83,7 @@ impl Decoder {
             started: false,
             error: None,
             done: false,
+            again: None,
         }
     }
 
@@ -92,6 +106,10 @@ impl Decoder {
         self.last
     }
 
+    fn place(&mut self, fields: &Fields<'_>, showing: Showing) -> Place {
+        Place { index: self.index(fields.index), showing, content: fields.content }
+    }
+
     fn dispatch(
         &mut self,
         fields: &Fields<'_>,
@@ -107,39 +125,24 @@ impl Decoder {
             }
             (None, None) => return Ok(()),
         };
-        match kind.raw() {
-            "response.created" | "response.in_progress" | "response.queued" => {
-                if let Some(response) = fields.response {
-                    self.start(&ResponseFields::read(response)?, sink);
-                }
-                return Ok(());
-            }
-            "response.completed"
-            | "response.incomplete"
-            | "response.failed"
-            | "response.cancelled"
-            | "response.done" => {
-                let response = fields.response.map(ResponseFields::read).transpose()?;
-                return self.end(kind.raw(), &response.unwrap_or_default(), sink);
-            }
-            "error" => {
-                self.error = Some(fault::said(fields.error, data));
-                return Ok(());
-            }
-            _ => {}
-        }
-        let Some((showing, step)) = family(kind.raw()) else { return Ok(()) };
+        let Some((showing, step)) = family(kind.raw()) else {
+            return self.of_answer(kind.raw(), fields, data, sink);
+        };
         self.start(&ResponseFields::default(), sink);
         match (step, fields.item) {
             (Step::Delta, _) => {
-                let index = self.index(fields.index);
+                let place = self.place(fields, showing);
                 let text = fields.delta.unwrap_or_default();
-                self.delta(index, showing, fields.content, text, fields.logprobs, sink);
+                self.delta(place, text, fields.logprobs, sink);
+                if fields.logprobs.is_none() && !text.is_empty() {
+                    let pattern = Pattern::of(text, &fields.unneeded, data);
+                    self.again = pattern.map(|pattern| (pattern, place));
+                }
             }
             (Step::Done, _) => {
-                let index = self.index(fields.index);
+                let place = self.place(fields, showing);
                 if let Some(text) = fields.text {
-                    self.rest(index, showing, fields.content, text, sink);
+                    self.rest(place, text, sink);
                 }
             }
             (Step::Annotation, _) => {
@@ -171,16 +174,43 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes an event of the whole answer.
+    fn of_answer(
+        &mut self,
+        kind: &str,
+        fields: &Fields<'_>,
+        data: &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Bad> {
+        match kind {
+            "response.created" | "response.in_progress" | "response.queued" => {
+                if let Some(response) = fields.response {
+                    self.start(&ResponseFields::read(response)?, sink);
+                }
+            }
+            "response.completed"
+            | "response.incomplete"
+            | "response.failed"
+            | "response.cancelled"
+            | "response.done" => {
+                let response = fields.response.map(ResponseFields::read).transpose()?;
+                return self.end(kind, &response.unwrap_or_default(), sink);
+            }
+            "error" => self.error = Some(fault::said(fields.error, data)),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Passes text of an item on, opening the part that it belongs to.
     fn delta(
         &mut self,
-        index: u64,
-        showing: Showing,
-        content: u64,
+        place: Place,
         text: Escaped<'_>,
         logprobs: Option<Raw<'_>>,
         sink: &mut Sink<'_>,
     ) {
+        let Place { index, showing, .. } = place;
         if text.is_empty() {
             return;
         }
@@ -192,7 +222,7 @@ impl Decoder {
             if slot.part.is_none() {
                 return slot.early.push_str(text.raw());
             }
-        } else if self.show(index, showing, content, sink).is_none() {
+        } else if self.show(place, sink).is_none() {
             return;
         }
         if let Some(slot) = self.slots.get_mut(&index)
@@ -218,13 +248,8 @@ impl Decoder {
 
     /// The open part for text of this kind and index; `None` when the text is to be passed over:
     /// it belongs to a part that ended, or repeats in other words what is shown already.
-    fn show(
-        &mut self,
-        index: u64,
-        showing: Showing,
-        content: u64,
-        sink: &mut Sink<'_>,
-    ) -> Option<u32> {
+    fn show(&mut self, place: Place, sink: &mut Sink<'_>) -> Option<u32> {
+        let Place { index, showing, content } = place;
         let slot = self.slots.entry(index).or_default();
         let reasoning = matches!(showing, Showing::Summary | Showing::Raw);
         if let (Some(part), true) = (slot.part, slot.kind == showing && slot.content == content) {
@@ -267,14 +292,8 @@ impl Decoder {
     }
 
     /// Passes on what `text`, the whole of it, says more than its deltas did.
-    fn rest(
-        &mut self,
-        index: u64,
-        showing: Showing,
-        content: u64,
-        text: Escaped<'_>,
-        sink: &mut Sink<'_>,
-    ) {
+    fn rest(&mut self, place: Place, text: Escaped<'_>, sink: &mut Sink<'_>) {
+        let Place { index, showing, content } = place;
         let slot = self.slots.entry(index).or_default();
         let same = slot.part.is_some() && slot.kind == showing && slot.content == content;
         if showing == Showing::Call && slot.part.is_none() {
@@ -282,10 +301,10 @@ impl Decoder {
             return;
         }
         if !same {
-            return self.delta(index, showing, content, text, None, sink);
+            return self.delta(place, text, None, sink);
         }
         if let Some(more) = slot.sent.missing(text) {
-            self.delta(index, showing, content, more, None, sink);
+            self.delta(place, more, None, sink);
         }
     }
 
@@ -325,7 +344,8 @@ impl Decoder {
         let part = self.lanes.open(Part::Call(call), sink);
         let early = std::mem::take(&mut slot.early);
         *slot = Slot { part: Some(part), kind: Showing::Call, ..Slot::default() };
-        self.delta(index, Showing::Call, 0, Escaped::trusted(&early), None, sink);
+        let place = Place { index, showing: Showing::Call, content: 0 };
+        self.delta(place, Escaped::trusted(&early), None, sink);
     }
 
     /// Takes an item that is whole, whatever came of it before.
@@ -366,7 +386,8 @@ impl Decoder {
         }
         self.open_call(index, item, sink);
         if self.slots.get(&index).is_some_and(|slot| slot.kind == Showing::Call) {
-            self.rest(index, Showing::Call, 0, item.text.unwrap_or_default(), sink);
+            let place = Place { index, showing: Showing::Call, content: 0 };
+            self.rest(place, item.text.unwrap_or_default(), sink);
             return item.status.is_some_and(|status| status.is("incomplete"));
         }
         if item.kind.is_some_and(|kind| kind.is("custom_tool_call")) {
@@ -395,10 +416,11 @@ impl Decoder {
             let refusal = part.kind.is_some_and(|kind| kind.is("refusal"));
             let showing = if refusal { Showing::Refusal } else { Showing::Text };
             let text = part.text.unwrap_or_default();
+            let place = Place { index, showing, content };
             if self.slots.get(&index).is_some_and(|slot| slot.kind != Showing::Nothing) {
-                self.rest(index, showing, content, text, sink);
+                self.rest(place, text, sink);
             } else {
-                self.delta(index, showing, content, text, part.logprobs, sink);
+                self.delta(place, text, part.logprobs, sink);
             }
             let slot = self.slots.entry(index).or_default();
             if slot.content == content && slot.part.is_some() {
@@ -426,7 +448,7 @@ impl Decoder {
             let mut content = 0;
             reply::elements(list, |part| {
                 let text = reply::PartFields::read(part)?.text.unwrap_or_default();
-                self.rest(index, showing, content, text, sink);
+                self.rest(Place { index, showing, content }, text, sink);
                 content += 1;
                 Ok(())
             })?;
@@ -437,7 +459,7 @@ impl Decoder {
             Some((part, Showing::Summary | Showing::Raw)) => Some(part),
             // An item that changed its type on the way has nothing to seal.
             Some(_) => None,
-            None => self.show(index, Showing::Summary, 0, sink),
+            None => self.show(Place { index, showing: Showing::Summary, content: 0 }, sink),
         };
         if let Some(part) = part {
             self.lanes.seal(part, opaque, sink);
@@ -550,6 +572,7 @@ fn annotate(slot: &Slot, lanes: &mut Lanes, object: Raw<'_>, sink: &mut Sink<'_>
 
 impl Decode for Decoder {
     fn frame(&mut self, frame: Frame<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
+        self.again = None;
         if self.done || frame.data.trim_ascii() == b"[DONE]" {
             return Ok(());
         }
@@ -594,6 +617,16 @@ impl Decode for Decoder {
 
     fn is_done(&self) -> bool {
         self.done
+    }
+
+    fn pattern(&self) -> Option<&Pattern> {
+        self.again.as_ref().map(|(pattern, _)| pattern)
+    }
+
+    fn again(&mut self, text: Escaped<'_>, sink: &mut Sink<'_>) {
+        if let Some((_, place)) = self.again {
+            self.delta(place, text, None, sink);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The objects of an upstream's reply, read into borrowed members.
 
 use crate::dialect::event::Usage;
+use crate::dialect::pattern::Unneeded;
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw};
 
 /// The members of a stream event.
@@ -19,6 +20,8 @@ pub(super) struct Fields<'a> {
     pub(super) item: Option<Raw<'a>>,
     pub(super) response: Option<Raw<'a>>,
     pub(super) error: Option<Raw<'a>>,
+    /// What differs from event to event and decides nothing.
+    pub(super) unneeded: Unneeded<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -44,6 +47,10 @@ impl<'a> Fields<'a> {
                     "item" => &mut fields.item,
                     "response" => &mut fields.response,
                     "error" => &mut fields.error,
+                    "sequence_number" | "obfuscation" | "item_id" => {
+                        fields.unneeded.add(cursor.skip()?);
+                        return Ok(());
+                    }
                     _ => return Ok(()),
                 };
                 put_raw(slot, cursor)

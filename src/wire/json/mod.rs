@@ -5,6 +5,7 @@
 //! depth. UTF-8 is checked by whoever makes the `&str`.
 
 mod cursor;
+mod front;
 mod halves;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use cursor::{Cursor, document};
+pub use front::string_inside;
 pub use halves::{Surrogates, Unescaper};
 pub use text::unescape;
 pub use write::{

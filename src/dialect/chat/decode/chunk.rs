@@ -3,6 +3,7 @@
 //! Nothing is pushed while reading, so a frame that turns out to be cut has no effect.
 
 use crate::dialect::event::Usage;
+use crate::dialect::pattern::Unneeded;
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw};
 
 /// What a chunk says about choice 0.
@@ -59,6 +60,8 @@ pub(super) struct Chunk<'a> {
     pub(super) usage: Option<Usage>,
     /// What says that the request failed: the `error`, or the whole body when it is one.
     pub(super) error: Option<Raw<'a>>,
+    /// What differs from chunk to chunk and decides nothing once the first is read.
+    pub(super) unneeded: Unneeded<'a>,
 }
 
 impl<'a> Chunk<'a> {
@@ -79,7 +82,12 @@ impl<'a> Chunk<'a> {
             let (mut more_usage, mut complaint) = (None, false);
             cursor.object(|key, value| {
                 match key {
-                    "id" => chunk.id = text_or_empty(value)?,
+                    "id" => {
+                        let id = value.skip()?;
+                        chunk.unneeded.add(id);
+                        chunk.id = id.string().unwrap_or_default();
+                    }
+                    "created" | "obfuscation" => chunk.unneeded.add(value.skip()?),
                     "model" => chunk.model = text_or_empty(value)?,
                     "choices" if value.kind()? == Kind::Array => {
                         json::once(&mut choices, ())?;
@@ -209,6 +217,42 @@ impl<'a> Delta<'a> {
     pub(super) fn reasoning_text(&self) -> Option<Escaped<'a>> {
         let text = |field: Option<Raw<'a>>| field.and_then(Raw::string).filter(|t| !t.is_empty());
         text(self.reasoning_content).or_else(|| text(self.reasoning))
+    }
+}
+
+/// The one thing that a delta brings.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Only<'a> {
+    Text(Escaped<'a>),
+    Reasoning(Escaped<'a>),
+    Call(CallDelta<'a>),
+}
+
+impl<'a> Delta<'a> {
+    /// What it brings, if that is one piece of text and nothing else.
+    pub(super) fn only_text(&self) -> Option<Only<'a>> {
+        let silent =
+            |field: Option<Raw<'_>>| field.is_none_or(|it| matches!(it.text(), "\"\"" | "[]"));
+        let rest = [self.details, self.refusal, self.function_call, self.annotations, self.audio];
+        if self.details.is_some() || !rest.into_iter().all(silent) {
+            return None;
+        }
+        let reasoning = [self.reasoning_content, self.reasoning];
+        match (reasoning.into_iter().all(silent), silent(self.content), silent(self.tool_calls)) {
+            (true, false, true) => self.content?.string().map(Only::Text),
+            (false, true, true) => self.reasoning_text().map(Only::Reasoning),
+            (true, true, false) => {
+                let (mut only, mut count) = (None, 0);
+                let list = self.tool_calls.filter(|list| list.kind() == Kind::Array)?;
+                let read = list.cursor().array(|each| {
+                    count += 1;
+                    only = Some(CallDelta::read(each)?);
+                    Ok(())
+                });
+                only.filter(|_| count == 1 && read.is_ok()).map(Only::Call)
+            }
+            _ => None,
+        }
     }
 }
 

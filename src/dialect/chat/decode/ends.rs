@@ -107,7 +107,7 @@ impl Decoder {
         self.feed(at, Escaped::trusted(&text), sink);
     }
 
-    fn feed(&mut self, at: usize, text: Escaped<'_>, sink: &mut Sink<'_>) {
+    pub(super) fn feed(&mut self, at: usize, text: Escaped<'_>, sink: &mut Sink<'_>) {
         let Some(call) = self.calls.get_mut(at) else { return };
         if text.is_empty() || call.closed {
             return;

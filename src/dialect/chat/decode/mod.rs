@@ -14,13 +14,14 @@ use crate::dialect::chat::sealed::Opaque;
 use crate::dialect::event::{Event, Part, Sink, Usage};
 use crate::dialect::ids::Ids;
 use crate::dialect::lanes::Lanes;
+use crate::dialect::pattern::Pattern;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{Decode, Sent, faults};
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::json::{self, Bad, Escaped, Kind as Json, Raw, Surrogates};
 use crate::wire::sse::Frame;
 use calls::OpenCall;
-use chunk::{CallDelta, Chunk, Delta};
+use chunk::{CallDelta, Chunk, Delta, Only};
 use think::{Piece, Think};
 
 /// Bytes kept back of one answer (interleaved calls, opaque state) before it is refused: as much as
@@ -55,6 +56,18 @@ pub(super) struct Decoder {
     held_bytes: usize,
     scratch: String,
     unwrapped: String,
+    /// What the last chunk looked like and where its text went, if it was nothing but text.
+    again: Option<(Pattern, Place)>,
+}
+
+/// Where the text of a chunk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// To the user, through the tag splitter.
+    Text,
+    Reasoning,
+    /// Into the arguments of the call in this slot.
+    Call(usize),
 }
 
 /// Who speaks in a part without calls.
@@ -93,6 +106,7 @@ impl Finish {
 impl Decode for Decoder {
     fn frame(&mut self, frame: Frame<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
         let data = frame.data.trim_ascii();
+        self.again = None;
         if self.done || data.is_empty() {
             return Ok(());
         }
@@ -105,7 +119,10 @@ impl Decode for Decoder {
             self.fail(&faults::from_body(0, data), sink);
             return Ok(());
         }
-        self.chunk(data, sink)
+        let chunk = read(data)?;
+        self.take(&chunk, sink)?;
+        self.again = self.repeatable(&chunk, frame.data);
+        Ok(())
     }
 
     fn document(&mut self, body: &[u8], sink: &mut Sink<'_>) -> Result<(), Bad> {
@@ -128,6 +145,20 @@ impl Decode for Decoder {
 
     fn is_done(&self) -> bool {
         self.done
+    }
+
+    fn pattern(&self) -> Option<&Pattern> {
+        self.again.as_ref().map(|(pattern, _)| pattern)
+    }
+
+    fn again(&mut self, text: Escaped<'_>, sink: &mut Sink<'_>) {
+        match self.again {
+            Some((_, Place::Text)) => self.text(text, None, sink),
+            Some((_, Place::Reasoning)) => self.speak(Voice::Reasoning, text, None, sink),
+            Some((_, Place::Call(at))) => self.feed(at, text, sink),
+            None => {}
+        }
+        self.bound_held(sink);
     }
 }
 
@@ -159,12 +190,8 @@ impl Decoder {
             held_bytes: 0,
             scratch: String::new(),
             unwrapped: String::new(),
+            again: None,
         }
-    }
-
-    fn chunk(&mut self, data: &[u8], sink: &mut Sink<'_>) -> Result<(), Bad> {
-        let chunk = read(data)?;
-        self.take(&chunk, sink)
     }
 
     fn take(&mut self, chunk: &Chunk<'_>, sink: &mut Sink<'_>) -> Result<(), Bad> {
@@ -184,11 +211,39 @@ impl Decoder {
         }
         if let (Some(error), false) = (error, self.done) {
             self.fail(&faults::from_body(0, error.text().as_bytes()), sink);
-        } else if self.held_bytes > HELD_BYTES_MAX && !self.done {
+        } else {
+            self.bound_held(sink);
+        }
+        Ok(())
+    }
+
+    fn bound_held(&mut self, sink: &mut Sink<'_>) {
+        if self.held_bytes > HELD_BYTES_MAX && !self.done {
             let message = "the upstream's answer keeps too much of itself for later";
             self.fail(&Failure::new(Fault::upstream(Kind::TooLarge), message), sink);
         }
-        Ok(())
+    }
+
+    /// What the chunk that was just taken looks like, if it was one piece of text and did nothing
+    /// else.
+    fn repeatable(&self, chunk: &Chunk<'_>, data: &[u8]) -> Option<(Pattern, Place)> {
+        let choice = chunk.choice?;
+        let ends = choice.finish.is_some() || choice.error.is_some() || chunk.error.is_some();
+        if self.done || ends || chunk.usage.is_some() || choice.logprobs.is_some() {
+            return None;
+        }
+        let (text, place) = match choice.delta?.only_text()? {
+            Only::Text(text) => (text, Place::Text),
+            Only::Reasoning(text) => (text, Place::Reasoning),
+            Only::Call(call) => {
+                let at = calls::find(&self.calls, &call)?;
+                // A name may begin another call, depending on what came so far.
+                let known = self.calls.get(at)?.part.is_some() && call.name.is_empty();
+                let text = call.text.filter(|_| known && call.extra.is_none())?.string()?;
+                (text, Place::Call(at))
+            }
+        };
+        Some((Pattern::of(text, &chunk.unneeded, data)?, place))
     }
 
     fn start(&mut self, id: Escaped<'_>, model: Escaped<'_>, sink: &mut Sink<'_>) {
