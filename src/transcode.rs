@@ -14,6 +14,10 @@ use crate::wire::sse::{self, Frame, Step};
 use learned::{Hit, Learned};
 use std::ops::Range;
 
+/// A frame that comes in pieces is compared with the learned one again after each of them, as long as
+/// it is no longer than this: bytes that were looked at once must not be looked at for ever.
+const LOOKED_AT_AGAIN_MAX: usize = 8 * 1024;
+
 /// The form of a reply's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -149,9 +153,10 @@ impl Transcoder {
         let mut used = 0;
         if self.from == Form::Stream {
             while !self.decoder.is_done() {
-                if self.frames.is_between_blocks()
+                if self.frames.block_bytes().is_some_and(|seen| seen <= LOOKED_AT_AGAIN_MAX)
                     && let Some(hit) = self.learned.find(&input[used..])
                 {
+                    self.frames.skip_block();
                     used += hit.whole.len();
                     self.side.sink(now_s, out).again(&mut *self.decoder, hit);
                     continue;

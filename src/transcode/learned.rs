@@ -31,6 +31,8 @@ pub(super) struct Learned {
     model: Option<Range<usize>>,
     /// The sample is the last frame that the decoder read, or one like it.
     active: bool,
+    /// What is the same in every frame is so long.
+    bytes_min: usize,
     never: bool,
     misses: u32,
 }
@@ -74,7 +76,7 @@ impl Learned {
 
     /// The frame at the front of `input`, if it is whole there and like the sample.
     pub(super) fn find<'i>(&mut self, input: &'i [u8]) -> Option<Hit<'i>> {
-        if !self.active {
+        if !self.active || input.len() < self.bytes_min {
             return None;
         }
         let hit = self.compare(input);
@@ -183,6 +185,8 @@ impl Learned {
         }
         if let Some(holes) = self.holes.get_mut(..self.count) {
             holes.sort_unstable_by_key(|hole| hole.start);
+            let open: usize = holes.iter().map(|hole| hole.end - hole.start).sum();
+            self.bytes_min = self.sample.len().saturating_sub(open);
         }
     }
 }

@@ -101,11 +101,16 @@ impl Decoder {
         (Step::NeedMore, 0)
     }
 
-    /// True when the next byte begins a block of which nothing was looked at: a whole block at the
-    /// front of the input may be taken without the decoder, if its last byte is an LF.
+    /// How many bytes were looked at of the block that begins at the front of the input. `None` when
+    /// what stands there is not the beginning of one: a byte order mark or a late LF may come.
     #[must_use]
-    pub fn is_between_blocks(&self) -> bool {
-        self.started && !self.after_cr && self.block.searched == 0
+    pub fn block_bytes(&self) -> Option<usize> {
+        (self.started && !self.after_cr).then_some(self.block.searched)
+    }
+
+    /// The caller took the block at the front of the input by itself. Its last byte was an LF.
+    pub fn skip_block(&mut self) {
+        self.block = Block::default();
     }
 
     /// Takes what is left when the stream has ended, after [`Step::NeedMore`]. The standard discards
