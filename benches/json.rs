@@ -5,10 +5,15 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use patchbay::wire::json::{self, Bad, Cursor, Escaped, Raw};
+use requests::Filling;
 use std::hint::black_box;
 
 #[path = "support/inputs.rs"]
 mod inputs;
+#[path = "support/requests.rs"]
+mod requests;
+#[path = "support/streams.rs"]
+mod streams;
 
 /// The members of a chunk that a proxy reads.
 #[derive(serde::Deserialize)]
@@ -49,7 +54,7 @@ fn content<'a>(cursor: &mut Cursor<'a>) -> Result<Escaped<'a>, Bad> {
 }
 
 fn chunk(criterion: &mut Criterion) {
-    let chunk = inputs::chat_chunk(" hello");
+    let chunk = streams::chat_chunk("\"content\":\" hello\"", "null");
     let mut group = criterion.benchmark_group("json/chunk");
     group.throughput(Throughput::Bytes(chunk.len() as u64));
     group.bench_function("cursor", |bencher| {
@@ -80,9 +85,9 @@ fn chunk(criterion: &mut Criterion) {
 
 fn request(criterion: &mut Criterion) {
     for (name, request) in [
-        ("json/200 KB code", inputs::request(200_000, inputs::code)),
-        ("json/200 KB prose", inputs::request(200_000, inputs::prose)),
-        ("json/200 KB dense escapes", inputs::request(200_000, inputs::dense)),
+        ("json/200 KB code", requests::responses(Filling::Code, 200_000)),
+        ("json/200 KB dense", requests::responses(Filling::Dense, 200_000)),
+        ("json/200 KB images", requests::responses(Filling::Images, 200_000)),
     ] {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(request.len() as u64));

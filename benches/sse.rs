@@ -4,9 +4,12 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use patchbay::wire::sse::{Decoder, Step};
 use std::hint::black_box;
+use streams::Kind;
 
 #[path = "support/inputs.rs"]
 mod inputs;
+#[path = "support/streams.rs"]
+mod streams;
 
 const DELTAS: usize = 1000;
 
@@ -31,7 +34,7 @@ fn read(stream: &[u8], piece: usize) -> usize {
 }
 
 fn sse(criterion: &mut Criterion) {
-    let lf = inputs::chat_stream(DELTAS);
+    let lf = streams::chat(Kind::Text, DELTAS as u64).bytes;
     let crlf: Vec<u8> = String::from_utf8_lossy(&lf).replace('\n', "\r\n").into_bytes();
     let mut group = criterion.benchmark_group("sse");
     for (name, stream, piece) in [

@@ -3,6 +3,7 @@
 
 pub mod json;
 pub mod learned;
+pub mod request;
 pub mod sse;
 pub mod transcode;
 
