@@ -284,7 +284,21 @@ struct ClientSink<'t> {
 }
 
 impl ClientSink<'_> {
+    #[inline]
     fn event(&mut self, event: Event<'_>) {
+        let ClientSide { mend, output, encoder, .. } = &mut *self.side;
+        // Nearly every event is this one, and nothing else is to be known of it.
+        if let (Event::Delta { part, text, logprobs: None }, Output::Stream) = (&event, &*output) {
+            if let Some(text) = mend.delta(*text) {
+                let event = Event::Delta { part: *part, text, logprobs: None };
+                encoder.event(event, self.now_s, self.out);
+            }
+            return;
+        }
+        self.other(event);
+    }
+
+    fn other(&mut self, event: Event<'_>) {
         self.side.outcome.note(&event);
         let ClientSide { mend, output, encoder, .. } = &mut *self.side;
         match output {

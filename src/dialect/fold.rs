@@ -3,7 +3,7 @@
 
 use crate::dialect::event::{Call, CallKind, Event, Part, Stop, Usage};
 use crate::fault::Failure;
-use crate::wire::json::Escaped;
+use crate::wire::json::{Escaped, Raw};
 
 /// A whole answer. Texts are escaped JSON text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,14 +71,7 @@ impl Answer {
         match event {
             Event::Start { .. } => {}
             Event::Open { kind, .. } => self.parts.push(AnswerPart::new(kind)),
-            Event::Delta { text, logprobs, .. } => {
-                if let Some(part) = self.parts.last_mut() {
-                    part.text.push_str(text.raw());
-                    if let Some(array) = logprobs {
-                        elements(array.text(), &mut part.logprobs);
-                    }
-                }
-            }
+            Event::Delta { text, logprobs, .. } => self.push_delta(text, logprobs),
             Event::Annotation { object, .. } => {
                 if let Some(part) = self.parts.last_mut() {
                     if !part.annotations.is_empty() {
@@ -100,6 +93,17 @@ impl Answer {
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Stop(stop) => self.stop = Some(stop),
             Event::Fail(failure) => self.failure = Some(failure.clone()),
+        }
+    }
+
+    /// Adds text to the last part, and the log probabilities of its tokens.
+    #[inline]
+    pub fn push_delta(&mut self, text: Escaped<'_>, logprobs: Option<Raw<'_>>) {
+        if let Some(part) = self.parts.last_mut() {
+            part.text.push_str(text.raw());
+            if let Some(array) = logprobs {
+                elements(array.text(), &mut part.logprobs);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! and an upstream may send one, be it by cutting a pair between two deltas.
 
 use crate::dialect::event::{Call, Event, Part, Sink};
-use crate::wire::json::{Raw, Surrogates};
+use crate::wire::json::{Escaped, Raw, Surrogates};
 
 /// Stands between a decoder and what goes to a client. Parts never overlap, so one state is enough.
 #[derive(Debug, Default)]
@@ -12,6 +12,13 @@ pub struct Mend {
 }
 
 impl Mend {
+    /// What is passed on of a delta's text, if anything.
+    #[inline]
+    pub fn delta<'t>(&'t mut self, text: Escaped<'t>) -> Option<Escaped<'t>> {
+        let text = self.surrogates.pass(text, &mut self.text);
+        (!text.is_empty()).then_some(text)
+    }
+
     /// Passes `event` on, its texts mended: half a pair at the end of a delta waits for the next
     /// delta of the part, any other becomes U+FFFD. Allocates only when something has to change.
     pub fn event(&mut self, event: Event<'_>, sink: &mut Sink<'_>) {
@@ -66,7 +73,6 @@ impl Mend {
 mod tests {
     use super::*;
     use crate::dialect::event::CallKind;
-    use crate::wire::json::Escaped;
 
     /// What comes out, one line an event.
     fn mended(events: &[Event<'_>]) -> Vec<String> {

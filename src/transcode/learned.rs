@@ -87,12 +87,10 @@ impl Learned {
     }
 
     fn compare<'i>(&self, input: &'i [u8]) -> Option<Hit<'i>> {
-        let (mut at, mut from, mut text) = (0, 0, "");
-        let mut model = self.model.clone();
+        let (mut rest, mut from, mut text, mut model) = (input, 0, "", self.model.clone());
         for hole in self.holes.get(..self.count)? {
-            at = self.fixed(from..hole.start, input, at)?;
-            let rest = input.get(at..)?;
-            at += match hole.kind {
+            rest = rest.strip_prefix(self.sample.get(from..hole.start)?)?;
+            let length = match hole.kind {
                 Content::Text => {
                     text = json::string_inside(rest)?;
                     text.len()
@@ -100,25 +98,17 @@ impl Learned {
                 Content::String => json::string_inside(rest)?.len(),
                 Content::Number => number_len(rest)?,
             };
+            rest = rest.get(length..)?;
             from = hole.end;
-            if let (Some(here), Some(learned)) = (&mut model, &self.model)
-                && learned.start >= from
-            {
-                // What was skipped here may be longer or shorter than in the sample.
-                let start = learned.start - from + at;
-                *here = start..start + learned.len();
+            if let Some(learned) = self.model.as_ref().filter(|model| model.start >= from) {
+                // What stands in a hole may be longer or shorter than in the sample.
+                let start = learned.start - from + (input.len() - rest.len());
+                model = Some(start..start + learned.len());
             }
         }
-        let end = self.fixed(from..self.sample.len(), input, at)?;
-        let whole = input.get(..end)?;
+        rest = rest.strip_prefix(self.sample.get(from..)?)?;
+        let whole = input.get(..input.len() - rest.len())?;
         (!text.is_empty()).then(|| Hit { text: json::Escaped::trusted(text), whole, model })
-    }
-
-    /// Behind the sample's bytes of this range, if the input has them at `at`.
-    fn fixed(&self, range: Range<usize>, input: &[u8], at: usize) -> Option<usize> {
-        let same = self.sample.get(range)?;
-        let end = at + same.len();
-        (input.get(at..end)? == same).then_some(end)
     }
 
     /// Takes note of a frame that was read in full: `offset` is where its data stands in `whole`,

@@ -12,7 +12,7 @@ use crate::dialect::pattern::Pattern;
 use crate::dialect::tools::ToolTable;
 use crate::dialect::{Decode, Sent};
 use crate::fault::{Failure, Fault, Kind};
-use crate::wire::json::{self, Bad, Escaped, Raw, Surrogates, Why};
+use crate::wire::json::{self, Bad, Escaped, Raw, Why};
 use crate::wire::sse::Frame;
 use std::collections::BTreeMap;
 
@@ -21,8 +21,6 @@ use std::collections::BTreeMap;
 pub(super) struct Decoder {
     tools: ToolTable,
     lanes: Lanes,
-    /// Room for a text that has to be mended.
-    scratch: String,
     /// The items, by output index.
     slots: BTreeMap<u64, Slot>,
     /// Message items that showed something.
@@ -59,8 +57,6 @@ struct Slot {
     content: u64,
     /// What was passed on of that index.
     sent: Tracker,
-    /// Half a surrogate pair at the end of a delta waits here for its other half.
-    surrogates: Surrogates,
     annotations: usize,
     /// The message's ordinal.
     message: Option<u32>,
@@ -75,7 +71,6 @@ impl Decoder {
         Self {
             tools: sent.tools,
             lanes: Lanes::default(),
-            scratch: String::new(),
             slots: BTreeMap::new(),
             messages: 0,
             last: 0,
@@ -229,7 +224,6 @@ impl Decoder {
             && let Some(part) = slot.part
         {
             slot.sent.add(text);
-            let text = slot.surrogates.pass(text, &mut self.scratch);
             self.lanes.delta(part, text, logprobs, sink);
         }
     }
@@ -239,9 +233,6 @@ impl Decoder {
         if let Some(slot) = self.slots.get_mut(&index)
             && let Some(part) = slot.part.take()
         {
-            if let Some(rest) = slot.surrogates.finish() {
-                self.lanes.delta(part, rest, None, sink);
-            }
             self.lanes.close(part, sink);
         }
     }
@@ -468,8 +459,7 @@ impl Decoder {
     }
 
     fn opaque(&mut self, raw: Raw<'_>, sink: &mut Sink<'_>) {
-        let item = raw.paired(&mut self.scratch);
-        let part = self.lanes.open(Part::Opaque { dialect: NAME, item }, sink);
+        let part = self.lanes.open(Part::Opaque { dialect: NAME, item: raw }, sink);
         self.lanes.close(part, sink);
     }
 
@@ -566,7 +556,7 @@ fn annotate(slot: &Slot, lanes: &mut Lanes, object: Raw<'_>, sink: &mut Sink<'_>
     if let (Some(part), Showing::Text) = (slot.part, slot.kind)
         && reply::is_citation(object)
     {
-        lanes.annotate(part, object.paired(&mut String::new()), sink);
+        lanes.annotate(part, object, sink);
     }
 }
 

@@ -255,16 +255,22 @@ impl Encoder {
         if !open.begun {
             self.begin_body(out);
         }
+        // Room for all of it at once, so that nothing below has to grow.
+        out.reserve(self.prefix.len() + text.raw().len() + 64);
         out.extend_from_slice(&self.prefix);
         json::number(self.sequence, out);
         out.extend_from_slice(b",\"delta\":\"");
         out.extend_from_slice(text.raw().as_bytes());
-        if open.body == Body::Text {
-            out.extend_from_slice(b"\",\"logprobs\":");
-            one_line(logprobs.map_or("[]", Raw::text), out);
-            out.extend_from_slice(b"}\n\n");
-        } else {
-            out.extend_from_slice(b"\"}\n\n");
+        match logprobs.filter(|_| open.body == Body::Text) {
+            Some(list) => {
+                out.extend_from_slice(b"\",\"logprobs\":");
+                one_line(list.text(), out);
+                out.extend_from_slice(b"}\n\n");
+            }
+            None if open.body == Body::Text => {
+                out.extend_from_slice(b"\",\"logprobs\":[]}\n\n");
+            }
+            None => out.extend_from_slice(b"\"}\n\n"),
         }
         self.sequence += 1;
     }
@@ -457,6 +463,11 @@ impl Encoder {
 
 impl Encode for Encoder {
     fn event(&mut self, event: Event<'_>, now_s: u64, out: &mut Vec<u8>) {
+        if let (Stage::Started, Event::Delta { text, logprobs, .. }) = (self.stage, event) {
+            self.answer.push_delta(text, logprobs);
+            self.delta(text, logprobs, out);
+            return;
+        }
         match (self.stage, &event) {
             (Stage::Done, _) => return,
             // Whoever fails before the start has sent a start of his own (a relayed stream), or

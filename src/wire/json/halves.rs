@@ -2,7 +2,7 @@
 //! section 8.2), and a model's stream may cut a pair between two deltas. Strict parsers refuse the
 //! whole document for it, so none goes to a client.
 
-use super::text::{is_high, is_low, join, unescape_but_last, unit_at};
+use super::text::{is_high, is_low, join, plain_len, unescape_but_last, unit_at};
 use super::{Escaped, Raw};
 
 /// What stands for half a character.
@@ -27,6 +27,7 @@ impl Surrogates {
         let raw = text.raw();
         let mut from = 0;
         match self.held {
+            None if plain_len(raw.as_bytes()) == raw.len() => return text,
             None => match orphan(raw, 0) {
                 None => return text,
                 Some((at, unit)) if is_high(unit) && at + UNIT == raw.len() => {

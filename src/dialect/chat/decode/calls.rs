@@ -3,7 +3,6 @@
 
 use super::chunk::CallDelta;
 use super::unwrap::Unwrap;
-use crate::wire::json::Surrogates;
 
 /// Calls of one answer; more is no model's doing.
 pub(super) const CALLS_MAX: usize = 1024;
@@ -25,8 +24,6 @@ pub(super) struct OpenCall {
     pub(super) early: String,
     /// What its text is.
     pub(super) shape: Shape,
-    /// Keeps its text free of lone surrogates.
-    pub(super) surrogates: Surrogates,
     /// The part was closed.
     pub(super) closed: bool,
 }

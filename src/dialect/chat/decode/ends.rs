@@ -66,8 +66,6 @@ impl Decoder {
             self.seal_alone(sink);
         }
         let call = &mut self.calls[at];
-        let mut scratch = String::new();
-        let mut id_scratch = String::new();
         let name = Escaped::trusted(&call.name);
         let entry = self.sent.tools.by_upstream(name);
         let kind = match entry {
@@ -84,9 +82,9 @@ impl Decoder {
         let part = self.lanes.open(
             Part::Call(Call {
                 kind,
-                id: Escaped::trusted(&id).paired(&mut id_scratch),
+                id: Escaped::trusted(&id),
                 namespace: tool.map_or(Escaped::EMPTY, |tool| tool.namespace),
-                name: tool.map_or(name.paired(&mut scratch), |tool| tool.name),
+                name: tool.map_or(name, |tool| tool.name),
             }),
             sink,
         );
@@ -131,7 +129,6 @@ impl Decoder {
                 Escaped::trusted(&self.unwrapped)
             }
         };
-        let text = call.surrogates.pass(text, &mut self.scratch);
         if self.lanes.active() != Some(part) {
             self.held_bytes += text.raw().len();
         }
@@ -160,16 +157,12 @@ impl Decoder {
                 self.unwrapped.clear();
                 whole = unwrap.finish(&mut self.unwrapped);
                 let rest = Escaped::trusted(&self.unwrapped);
-                let rest = call.surrogates.pass(rest, &mut self.scratch);
                 self.lanes.delta(part, rest, None, sink);
             }
             Shape::Json(_) | Shape::Free => {}
         }
         if !whole {
             return false;
-        }
-        if let Some(rest) = call.surrogates.finish() {
-            self.lanes.delta(part, rest, None, sink);
         }
         call.closed = true;
         self.lanes.close(part, sink);

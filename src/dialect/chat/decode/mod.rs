@@ -18,7 +18,7 @@ use crate::dialect::pattern::Pattern;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{Decode, Sent, faults};
 use crate::fault::{Failure, Fault, Kind};
-use crate::wire::json::{self, Bad, Escaped, Kind as Json, Raw, Surrogates};
+use crate::wire::json::{self, Bad, Escaped, Kind as Json, Raw};
 use crate::wire::sse::Frame;
 use calls::OpenCall;
 use chunk::{CallDelta, Chunk, Delta, Only};
@@ -39,7 +39,6 @@ pub(super) struct Decoder {
     open: Option<(u32, Voice)>,
     /// Ordinal of the current assistant message.
     message: u32,
-    surrogates: Surrogates,
     calls: Vec<OpenCall>,
     opaque: Opaque,
     ids: Option<Ids>,
@@ -54,7 +53,6 @@ pub(super) struct Decoder {
     spoke: bool,
     done: bool,
     held_bytes: usize,
-    scratch: String,
     unwrapped: String,
     /// What the last chunk looked like and where its text went, if it was nothing but text.
     again: Option<(Pattern, Place)>,
@@ -176,7 +174,6 @@ impl Decoder {
             lanes: Lanes::default(),
             open: None,
             message: 0,
-            surrogates: Surrogates::default(),
             calls: Vec::new(),
             opaque: Opaque::default(),
             ids: None,
@@ -188,7 +185,6 @@ impl Decoder {
             spoke: false,
             done: false,
             held_bytes: 0,
-            scratch: String::new(),
             unwrapped: String::new(),
             again: None,
         }
@@ -249,8 +245,6 @@ impl Decoder {
     fn start(&mut self, id: Escaped<'_>, model: Escaped<'_>, sink: &mut Sink<'_>) {
         if !self.started {
             self.started = true;
-            let mut scratch = String::new();
-            let model = model.paired(&mut scratch);
             sink(Event::Start {
                 id: if id.raw().contains('\\') { Escaped::EMPTY } else { id },
                 model,
@@ -319,22 +313,18 @@ impl Decoder {
 
     /// Text for the user, through the tag splitter where there is one.
     fn text(&mut self, text: Escaped<'_>, logprobs: Option<Raw<'_>>, sink: &mut Sink<'_>) {
-        match self.think.take() {
-            Some(mut think) if !think.is_over() => {
-                let whole = self.whole;
-                let mut each = |piece: Piece<'_>| self.piece(piece, sink);
-                if whole {
-                    think.whole(text, &mut each);
-                } else {
-                    think.push(text, &mut each);
-                }
-                self.think = Some(think);
-            }
-            think => {
-                self.think = think;
-                self.speak(Voice::Text, text, logprobs, sink);
-            }
+        let Some(mut think) = self.think.take_if(|think| !think.is_over()) else {
+            self.speak(Voice::Text, text, logprobs, sink);
+            return;
+        };
+        let whole = self.whole;
+        let mut each = |piece: Piece<'_>| self.piece(piece, sink);
+        if whole {
+            think.whole(text, &mut each);
+        } else {
+            think.push(text, &mut each);
         }
+        self.think = Some(think);
     }
 
     fn piece(&mut self, piece: Piece<'_>, sink: &mut Sink<'_>) {
@@ -359,7 +349,6 @@ impl Decoder {
             Some((part, open)) if open == voice => part,
             _ => self.open_voice(voice, sink),
         };
-        let text = self.surrogates.pass(text, &mut self.scratch);
         if self.lanes.active() != Some(part) {
             self.held_bytes += text.raw().len();
         }
@@ -391,9 +380,6 @@ impl Decoder {
     /// Closes the part that takes text.
     fn hush(&mut self, sink: &mut Sink<'_>) {
         let Some((part, voice)) = self.open.take() else { return };
-        if let Some(rest) = self.surrogates.finish() {
-            self.lanes.delta(part, rest, None, sink);
-        }
         if voice == Voice::Reasoning {
             self.seal(part, sink);
         }

@@ -150,12 +150,11 @@ fn citation(annotation: Raw<'_>, flat: &mut Vec<u8>) -> Result<bool, Bad> {
         }
         Ok(())
     })?;
-    let mut scratch = String::new();
     flat.extend_from_slice(b"{\"type\":\"url_citation\"");
     json::member_raw("start_index", start, flat);
     json::member_raw("end_index", end, flat);
-    json::member_quoted("url", url.paired(&mut scratch), flat);
-    json::member_quoted("title", title.paired(&mut scratch), flat);
+    json::member_quoted("url", url, flat);
+    json::member_quoted("title", title, flat);
     flat.push(b'}');
     Ok(!url.is_empty())
 }
