@@ -7,6 +7,7 @@ use patchbay::dialect::quirks::Quirks;
 use patchbay::dialect::request::ToolName;
 use patchbay::dialect::tools::ToolTable;
 use patchbay::dialect::{self, Decode, Sent};
+use patchbay::fuzzing::transcode::Setup;
 use patchbay::wire::json::{Escaped, Raw};
 use patchbay::wire::sse::Frame;
 use std::fmt::Write as _;
@@ -233,8 +234,15 @@ fn half_characters_are_joined_or_replaced() {
             r#"{{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"{text}"}}"#
         )
     };
-    let notes = stream(&[&delta("a\\ud83d"), &delta("\\ude00b\\ud83d"), COMPLETED]);
-    assert_eq!(notes, "Start(,) Text0: <a> <\\ud83d\\ude00b> <\\ufffd> . Usage(1,2) End");
+    let frames = [&delta("a\\ud83d"), &delta("\\ude00b\\ud83d"), COMPLETED];
+    let stream: String = frames.iter().map(|data| format!("data: {data}\n\n")).collect();
+    for client in ["chat", "responses"] {
+        let (out, _) = Setup::streams("responses", client).unwrap().run(&[stream.as_bytes()]);
+        let out = String::from_utf8(out).unwrap();
+        let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("no {text} in {out}"));
+        assert!(at("\"a\"") < at("\"\\ud83d\\ude00b\""), "{out}");
+        assert!(at("\"\\ud83d\\ude00b\"") < at("\"\\ufffd\""), "{out}");
+    }
 }
 
 #[test]

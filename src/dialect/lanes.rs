@@ -30,6 +30,7 @@ impl Lanes {
     }
 
     /// Adds text to a part that is open. Text for any other part is dropped.
+    #[inline]
     pub fn delta(
         &mut self,
         part: u32,

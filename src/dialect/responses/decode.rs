@@ -205,12 +205,17 @@ impl Decoder {
         logprobs: Option<Raw<'_>>,
         sink: &mut Sink<'_>,
     ) {
-        let Place { index, showing, .. } = place;
+        let Place { index, showing, content } = place;
         if text.is_empty() {
             return;
         }
         let slot = self.slots.entry(index).or_default();
         if slot.whole {
+            return;
+        }
+        if let (Some(part), true) = (slot.part, slot.kind == showing && slot.content == content) {
+            slot.sent.add(text);
+            self.lanes.delta(part, text, logprobs, sink);
             return;
         }
         if showing == Showing::Call {

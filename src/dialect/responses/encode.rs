@@ -247,6 +247,7 @@ impl Encoder {
         });
     }
 
+    #[inline]
     fn delta(&mut self, text: Escaped<'_>, logprobs: Option<Raw<'_>>, out: &mut Vec<u8>) {
         let Some(open) = self.open else { return };
         if open.body == Body::None {

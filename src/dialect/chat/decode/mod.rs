@@ -151,7 +151,8 @@ impl Decode for Decoder {
 
     fn again(&mut self, text: Escaped<'_>, sink: &mut Sink<'_>) {
         match self.again {
-            Some((_, Place::Text)) => self.text(text, None, sink),
+            Some((_, Place::Text)) if self.think.is_some() => self.text(text, None, sink),
+            Some((_, Place::Text)) => self.speak(Voice::Text, text, None, sink),
             Some((_, Place::Reasoning)) => self.speak(Voice::Reasoning, text, None, sink),
             Some((_, Place::Call(at))) => self.feed(at, text, sink),
             None => {}
@@ -213,11 +214,17 @@ impl Decoder {
         Ok(())
     }
 
+    #[inline]
     fn bound_held(&mut self, sink: &mut Sink<'_>) {
         if self.held_bytes > HELD_BYTES_MAX && !self.done {
-            let message = "the upstream's answer keeps too much of itself for later";
-            self.fail(&Failure::new(Fault::upstream(Kind::TooLarge), message), sink);
+            self.hold_no_more(sink);
         }
+    }
+
+    #[cold]
+    fn hold_no_more(&mut self, sink: &mut Sink<'_>) {
+        let message = "the upstream's answer keeps too much of itself for later";
+        self.fail(&Failure::new(Fault::upstream(Kind::TooLarge), message), sink);
     }
 
     /// What the chunk that was just taken looks like, if it was one piece of text and did nothing
@@ -338,6 +345,7 @@ impl Decoder {
         self.speak(voice, Escaped::trusted(&escaped), None, sink);
     }
 
+    #[inline]
     fn speak(
         &mut self,
         voice: Voice,
