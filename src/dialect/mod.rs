@@ -12,6 +12,7 @@ pub mod instruct;
 pub mod lanes;
 pub mod mend;
 pub mod pattern;
+pub mod peek;
 pub mod quirks;
 pub mod request;
 pub mod responses;

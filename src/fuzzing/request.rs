@@ -1,10 +1,10 @@
 //! Requests from one dialect into another.
 
+use crate::dialect::peek::Peek;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::request::Request;
 use crate::dialect::{Dialect, Sent, Target, responses};
 use crate::fault::Failure;
-use crate::transcode::Peek;
 
 /// From whom to whom a request goes.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Credential, Defaults, Provider, Url};
 use crate::dialect::ids::Ids;
+use crate::dialect::peek::Peek;
 use crate::dialect::request::Request;
 use crate::dialect::{
     Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften, stops,
@@ -13,7 +14,7 @@ use crate::proxy::codex_fields;
 use crate::proxy::net::Token;
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
-use crate::transcode::{Form, Peek, Transcoder};
+use crate::transcode::{Form, Transcoder};
 use crate::wire::coding;
 use crate::wire::http1::{BodyLength, RequestHead, Version, write_request_head};
 use std::borrow::Cow;
