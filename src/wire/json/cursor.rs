@@ -1,6 +1,6 @@
 //! The cursor: a position in a JSON text that moves over one checked value at a time.
 
-use super::text::{Escape, escape_len, plain_len};
+use super::text::{self, Fault};
 use super::{Bad, DEPTH_MAX, Escaped, Kind, Raw, Why};
 
 /// Reads one whole document: white space, one value, white space, end.
@@ -26,19 +26,27 @@ pub struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    halves: bool,
 }
 
 impl<'a> Cursor<'a> {
     /// Starts at the front of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+        Self { text, at: 0, depth: 0, halves: false }
     }
 
     /// Byte offset of the next unread byte.
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
+    }
+
+    /// True when one of the strings behind the position has a `\u` escape of half a surrogate
+    /// pair. Without any, no text needs [`Escaped::paired`].
+    #[must_use]
+    pub fn saw_halves(&self) -> bool {
+        self.halves
     }
 
     /// An error at this position.
@@ -60,8 +68,7 @@ impl<'a> Cursor<'a> {
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
             Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
-            Some(_) => Err(self.bad(Why::Syntax)),
-            None => Err(self.bad(Why::Cut)),
+            _ => Err(self.unexpected()),
         }
     }
 
@@ -75,32 +82,27 @@ impl<'a> Cursor<'a> {
         &mut self,
         mut each: impl FnMut(&'a str, &mut Self) -> Result<(), Bad>,
     ) -> Result<(), Bad> {
-        self.open(Kind::Object)?;
-        self.space();
+        self.open(b'{')?;
         if self.take(b'}') {
             self.depth -= 1;
             return Ok(());
         }
         loop {
-            self.space();
             let start = self.at;
             let key = self.key()?;
-            if memchr::memchr(b'\\', key.as_bytes()).is_some() {
+            if key.escapes {
                 return Err(Bad { at: start, why: Why::EscapedKey });
             }
-            self.space();
             let before = self.at;
-            each(key, self).map_err(|bad| match bad {
+            each(&self.text[start + 1..key.at], self).map_err(|bad| match bad {
                 // [`super::once`] knows no position.
                 Bad { at: 0, why: Why::Duplicate } => Bad { at: start, ..bad },
                 _ => bad,
             })?;
             if self.at == before {
-                self.skip()?;
+                self.pass()?;
             }
-            self.space();
-            if !self.take(b',') {
-                self.expect(b'}')?;
+            if !self.more(b'}')? {
                 self.depth -= 1;
                 return Ok(());
             }
@@ -113,22 +115,18 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Why::Type`] when the value is no array, and whatever `each` returns.
     pub fn array(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), Bad>) -> Result<(), Bad> {
-        self.open(Kind::Array)?;
-        self.space();
+        self.open(b'[')?;
         if self.take(b']') {
             self.depth -= 1;
             return Ok(());
         }
         loop {
-            self.space();
             let before = self.at;
             each(self)?;
             if self.at == before {
-                self.skip()?;
+                self.pass()?;
             }
-            self.space();
-            if !self.take(b',') {
-                self.expect(b']')?;
+            if !self.more(b']')? {
                 self.depth -= 1;
                 return Ok(());
             }
@@ -140,8 +138,13 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Why::Type`] when the value is of another type.
     pub fn string(&mut self) -> Result<Escaped<'a>, Bad> {
-        self.want(Kind::String)?;
-        self.inside().map(Escaped)
+        self.space();
+        if self.peek() != Some(b'"') {
+            return Err(self.mismatch());
+        }
+        let start = self.at + 1;
+        let end = self.inside()?.at;
+        Ok(Escaped(&self.text[start..end]))
     }
 
     /// Reads a string; `null` is `None`.
@@ -157,11 +160,10 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Why::Syntax`] or [`Why::Cut`] when no value stands here.
     pub fn null(&mut self) -> Result<bool, Bad> {
-        if self.kind()? != Kind::Null {
-            return Ok(false);
+        match self.kind()? {
+            Kind::Null => self.word("null").map(|()| true),
+            _ => Ok(false),
         }
-        self.word("null")?;
-        Ok(true)
     }
 
     /// Reads `true` or `false`.
@@ -169,11 +171,11 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Why::Type`] when the value is of another type.
     pub fn boolean(&mut self) -> Result<bool, Bad> {
-        self.want(Kind::Bool)?;
-        if self.peek() == Some(b't') {
-            self.word("true").map(|()| true)
-        } else {
-            self.word("false").map(|()| false)
+        self.space();
+        match self.peek() {
+            Some(b't') => self.word("true").map(|()| true),
+            Some(b'f') => self.word("false").map(|()| false),
+            _ => Err(self.mismatch()),
         }
     }
 
@@ -183,13 +185,16 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// [`Why::Type`] for another type, [`Why::Range`] for a fraction, a sign or an overflow.
     pub fn unsigned(&mut self) -> Result<u64, Bad> {
-        self.want(Kind::Number)?;
-        let bad = self.bad(Why::Range);
-        let digits = self.skip()?.text();
+        if self.kind()? != Kind::Number {
+            return Err(self.bad(Why::Type));
+        }
+        let start = self.at;
+        self.number()?;
+        let digits = &self.text[start..self.at];
         let whole = digits.split_once('.').map_or(digits, |(whole, fraction)| {
             if fraction.bytes().all(|b| b == b'0') { whole } else { "" }
         });
-        whole.parse().map_err(|_| bad)
+        whole.parse().map_err(|_| Bad { at: start, why: Why::Range })
     }
 
     /// Skips one value and returns it verbatim, checked.
@@ -199,114 +204,155 @@ impl<'a> Cursor<'a> {
     pub fn skip(&mut self) -> Result<Raw<'a>, Bad> {
         self.space();
         let start = self.at;
+        self.pass()?;
+        Ok(Raw(&self.text[start..self.at]))
+    }
+
+    /// Skips the value that begins here.
+    fn pass(&mut self) -> Result<(), Bad> {
         // One bit a level: 1 = object. No recursion, so hostile depth costs no stack.
         let mut levels: u128 = 0;
         let mut open = 0u32;
         loop {
-            self.space();
-            match self.kind()? {
-                Kind::Object | Kind::Array if self.depth + open >= DEPTH_MAX => {
-                    return Err(self.bad(Why::Depth));
-                }
-                Kind::Object => {
+            match self.peek() {
+                Some(b'"') => drop(self.inside()?),
+                Some(brace @ (b'{' | b'[')) => {
+                    if self.depth + open >= DEPTH_MAX {
+                        return Err(self.bad(Why::Depth));
+                    }
                     self.at += 1;
                     self.space();
-                    if !self.take(b'}') {
-                        levels = levels << 1 | 1;
+                    let object = brace == b'{';
+                    if !self.take(if object { b'}' } else { b']' }) {
+                        levels = levels << 1 | u128::from(object);
                         open += 1;
-                        self.key()?;
+                        if object {
+                            self.key()?;
+                        }
                         continue;
                     }
                 }
-                Kind::Array => {
-                    self.at += 1;
-                    self.space();
-                    if !self.take(b']') {
-                        levels <<= 1;
-                        open += 1;
-                        continue;
-                    }
-                }
-                Kind::String => {
-                    self.inside()?;
-                }
-                Kind::Number => self.number()?,
-                Kind::Bool if self.peek() == Some(b't') => self.word("true")?,
-                Kind::Bool => self.word("false")?,
-                Kind::Null => self.word("null")?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => return Err(self.unexpected()),
             }
             // A value is complete: close what it ends, or step to the next one.
             loop {
                 if open == 0 {
-                    return Ok(Raw(&self.text[start..self.at]));
+                    return Ok(());
                 }
-                self.space();
                 let object = levels & 1 == 1;
-                if self.take(b',') {
+                if self.more(if object { b'}' } else { b']' })? {
                     if object {
                         self.key()?;
                     }
                     break;
                 }
-                self.expect(if object { b'}' } else { b']' })?;
                 levels >>= 1;
                 open -= 1;
             }
         }
     }
 
-    /// Reads a key and the colon behind it.
-    fn key(&mut self) -> Result<&'a str, Bad> {
-        self.space();
+    /// Reads a key, the colon behind it, and the white space behind that.
+    fn key(&mut self) -> Result<text::End, Bad> {
         if self.peek() != Some(b'"') {
             return Err(self.bad(self.cut_or(Why::Syntax)));
         }
         let key = self.inside()?;
         self.space();
-        self.expect(b':')?;
+        if !self.take(b':') {
+            return Err(self.bad(self.cut_or(Why::Syntax)));
+        }
+        self.space();
         Ok(key)
     }
 
     /// Reads the string whose opening quote stands here.
-    fn inside(&mut self) -> Result<&'a str, Bad> {
-        let start = self.at + 1;
-        let end = self.string_end(start)?;
-        self.at = end + 1;
-        Ok(&self.text[start..end])
+    fn inside(&mut self) -> Result<text::End, Bad> {
+        match text::string_end(self.text.as_bytes(), self.at + 1) {
+            Ok(end) => {
+                self.at = end.at + 1;
+                self.halves |= end.halves;
+                Ok(end)
+            }
+            Err(Fault::Cut(at)) => Err(Bad { at, why: Why::Cut }),
+            Err(Fault::Bad(at)) => Err(Bad { at, why: Why::Text }),
+        }
     }
 
-    fn open(&mut self, kind: Kind) -> Result<(), Bad> {
-        self.want(kind)?;
+    /// Goes into an object or array, and over the white space behind its bracket.
+    fn open(&mut self, bracket: u8) -> Result<(), Bad> {
+        self.space();
+        if self.peek() != Some(bracket) {
+            return Err(self.mismatch());
+        }
         if self.depth >= DEPTH_MAX {
             return Err(self.bad(Why::Depth));
         }
         self.depth += 1;
         self.at += 1;
+        self.space();
         Ok(())
     }
 
-    fn want(&mut self, kind: Kind) -> Result<(), Bad> {
-        if self.kind()? == kind { Ok(()) } else { Err(self.bad(Why::Type)) }
+    /// Behind a value in an object or array: goes to the next one, or over the `end`.
+    fn more(&mut self, end: u8) -> Result<bool, Bad> {
+        self.space();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.space();
+                Ok(true)
+            }
+            Some(byte) if byte == end => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(self.bad(self.cut_or(Why::Syntax))),
+        }
     }
 
+    /// No value starts here.
+    #[cold]
+    fn unexpected(&self) -> Bad {
+        self.bad(self.cut_or(Why::Syntax))
+    }
+
+    /// The value that starts here is of another type than the one needed.
+    #[cold]
+    fn mismatch(&mut self) -> Bad {
+        match self.kind() {
+            Ok(_) => self.bad(Why::Type),
+            Err(bad) => bad,
+        }
+    }
+
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.long_space();
+        }
+    }
+
+    fn long_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), Bad> {
-        if self.take(byte) { Ok(()) } else { Err(self.bad(self.cut_or(Why::Syntax))) }
     }
 
     fn cut_or(&self, why: Why) -> Why {
@@ -350,25 +396,5 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         Err(self.bad(self.cut_or(Why::Syntax)))
-    }
-
-    /// Finds the closing quote of a string whose inside starts at `at`.
-    fn string_end(&self, mut at: usize) -> Result<usize, Bad> {
-        let bytes = self.text.as_bytes();
-        loop {
-            let rest = bytes.get(at..).unwrap_or_default();
-            let plain = plain_len(rest);
-            at += plain;
-            match rest.get(plain) {
-                Some(b'"') => return Ok(at),
-                Some(b'\\') => match escape_len(&rest[plain..]) {
-                    Escape::Whole(used) => at += used,
-                    Escape::Cut => return Err(Bad { at, why: Why::Cut }),
-                    Escape::Bad => return Err(Bad { at, why: Why::Text }),
-                },
-                Some(_) => return Err(Bad { at, why: Why::Text }),
-                None => return Err(Bad { at, why: Why::Cut }),
-            }
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! passed on stays [`Raw`]. What it returns, it has checked: grammar, escapes, control characters,
 //! depth. UTF-8 is checked by whoever makes the `&str`.
 
+mod block;
 mod cursor;
 mod front;
 mod halves;

@@ -206,6 +206,91 @@ fn no_plain_byte_is_taken_for_a_special_one_beside_any_other() {
     }
 }
 
+/// [`text::string_end`], one byte and one escape after the other.
+fn string_end_slowly(bytes: &[u8], start: usize) -> Result<text::End, text::Fault> {
+    let mut end = text::End { at: start, escapes: false, halves: false };
+    loop {
+        match bytes.get(end.at) {
+            None => return Err(text::Fault::Cut(end.at)),
+            Some(b'"') => return Ok(end),
+            Some(b'\\') => match text::escape_len(&bytes[end.at..]) {
+                text::Escape::Whole(used) => {
+                    let unit = std::str::from_utf8(&bytes[end.at..end.at + used]).unwrap();
+                    let unit = text::unit_at(unit);
+                    end.halves |= unit.is_some_and(|u| text::is_high(u) || text::is_low(u));
+                    end.escapes = true;
+                    end.at += used;
+                }
+                text::Escape::Cut => return Err(text::Fault::Cut(end.at)),
+                text::Escape::Bad => return Err(text::Fault::Bad(end.at)),
+            },
+            Some(..0x20) => return Err(text::Fault::Bad(end.at)),
+            Some(_) => end.at += 1,
+        }
+    }
+}
+
+/// Strings dense with what is special, of every length around the blocks' edges.
+#[test]
+fn strings_end_where_a_slow_reader_finds_their_end() {
+    const PIECES: &[&str] = &[
+        "\\\\",
+        "\\\"",
+        "\\n",
+        "\\t",
+        "\\r",
+        "\\/",
+        "\\b",
+        "\\f",
+        "\\u00e9",
+        "\\ud83d",
+        "\\uDE00",
+        "\\u9fff",
+        "\\udfFF",
+        "\\ue000",
+        "u",
+        "n",
+        "a",
+        "plain text ",
+        "é",
+        "漢",
+        "\"",
+        "\\",
+        "\n",
+        "\\x",
+        "\\u12",
+        "\\U",
+        "\\é",
+        "\u{0}",
+    ];
+    // The last ones end a string or are wrong: drawn rarely, so that most strings are long.
+    const SOUND: usize = 20;
+    let mut random = 7u64;
+    let mut below = |limit: usize| {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        usize::try_from(random >> 33).unwrap() % limit
+    };
+    let (mut ended, mut broken) = (0, 0);
+    for _ in 0..40_000 {
+        let (mut string, kinds, length) = (String::from("\""), 1 + below(4), below(300));
+        let kinds: Vec<&str> = (0..kinds).map(|_| PIECES[below(SOUND)]).collect();
+        while string.len() < length {
+            let odd = below(150) == 0;
+            string.push_str(if odd {
+                PIECES[below(PIECES.len())]
+            } else {
+                kinds[below(kinds.len())]
+            });
+        }
+        string.push_str(["\"", "", "\" ", "\",\"x\\y\":1}"][below(4)]);
+        let found = text::string_end(string.as_bytes(), 1);
+        assert_eq!(found, string_end_slowly(string.as_bytes(), 1), "{string:?}");
+        ended += u32::from(found.is_ok());
+        broken += u32::from(found.is_err());
+    }
+    assert!(ended > 10_000 && broken > 10_000, "{ended} sound, {broken} broken");
+}
+
 #[test]
 fn depth_bombs_are_refused_at_the_limit() {
     let limit = DEPTH_MAX as usize;
