@@ -107,17 +107,19 @@ fn mend(raw: &str, mut from: usize, out: &mut String) -> Option<usize> {
     None
 }
 
-/// Finds the first lone half at or behind `from`: its offset and code unit.
+/// Finds the first lone half at or behind `from`, which is no place inside an escape: its offset and
+/// code unit.
 fn orphan(raw: &str, from: usize) -> Option<(usize, u16)> {
     let mut at = from;
     loop {
-        let rest = raw.as_bytes().get(at..)?;
-        at += memchr::memchr(b'\\', rest)?;
-        let escape = raw.get(at..)?;
-        if escape.as_bytes().get(1) != Some(&b'u') {
-            at += 2;
+        at = half_spelled(raw.as_bytes(), at)?;
+        let slashes = raw.as_bytes()[from..at].iter().rev().take_while(|&&byte| byte == b'\\');
+        if slashes.count() % 2 == 1 {
+            // The backslash belongs to the one before it.
+            at += 1;
             continue;
         }
+        let escape = raw.get(at..)?;
         let unit = unit_at(escape)?;
         at += if is_high(unit) || is_low(unit) {
             let next = escape.get(UNIT..).and_then(unit_at);
@@ -128,6 +130,29 @@ fn orphan(raw: &str, from: usize) -> Option<(usize, u16)> {
         } else {
             UNIT
         };
+    }
+}
+
+/// Finds the first `\ud` or `\uD` at or behind `at`, which all halves begin with. Looks at many
+/// bytes at once, because most texts with escapes have other ones.
+fn half_spelled(bytes: &[u8], mut at: usize) -> Option<usize> {
+    const STEP: usize = 64;
+    while let Some(window) = bytes.get(at..).and_then(<[u8]>::first_chunk::<{ STEP + 2 }>) {
+        let rest = window[1..].iter().zip(&window[2..]);
+        let found = window.iter().zip(rest).fold(false, |found, (&first, (&second, &third))| {
+            found | ((first == b'\\') & (second == b'u') & (third | 0x20 == b'd'))
+        });
+        if found {
+            break;
+        }
+        at += STEP;
+    }
+    loop {
+        at += memchr::memchr(b'\\', bytes.get(at..)?)?;
+        if let [b'u', b'd' | b'D', ..] = &bytes[at + 1..] {
+            return Some(at);
+        }
+        at += 1;
     }
 }
 

@@ -14,6 +14,7 @@ mod text;
 mod write;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 pub use cursor::{Cursor, document};
@@ -132,7 +133,12 @@ impl<'a> Escaped<'a> {
     /// True when the text meant equals `plain`.
     #[must_use]
     pub fn is(self, plain: &str) -> bool {
-        text::means(self.0, plain)
+        // An escape is longer than what it means.
+        match self.0.len().cmp(&plain.len()) {
+            Ordering::Less => false,
+            Ordering::Equal => self.0 == plain && !plain.contains('\\'),
+            Ordering::Greater => text::means(self.0, plain),
+        }
     }
 }
 

@@ -520,6 +520,43 @@ fn whole_texts_and_values_are_mended_at_once() {
 }
 
 #[test]
+fn halves_are_found_at_every_offset_of_a_long_text() {
+    for half in
+        ["\\ud83d", "\\\\ud83d", "\\ud83d\\ude00", "\\\\\\uDE00", "\\ud7ff\\uD83d", "\\n\\ude00"]
+    {
+        for before in 0..150 {
+            let text = format!("{}{half}{}", "x\\n".repeat(before), "y".repeat(before));
+            fuzzing::json::halves(&text, 1 << (before % 64));
+            let text = format!("{}{half}{}", "x".repeat(before), "\\\\u".repeat(before));
+            fuzzing::json::halves(&text, 1 << (before % 64));
+        }
+    }
+}
+
+#[test]
+fn what_is_escaped_is_as_others_escape_it_at_every_offset() {
+    for special in [
+        "\"",
+        "\\",
+        "\n",
+        "\r",
+        "\t",
+        "\u{1}",
+        "\u{1f}",
+        "\u{0}\u{0}\u{0}\"\\",
+        "\n\n\n\n\n\n\n\n\n",
+    ] {
+        for before in 0..150 {
+            let text = format!("{}{special}{}é", "x".repeat(before), special.repeat(before));
+            let mut out = Vec::new();
+            string(&text, &mut out);
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            assert_eq!(out, serde_json::to_vec(&text).unwrap());
+        }
+    }
+}
+
+#[test]
 fn text_inside_text_is_escaped_twice() {
     let inner = "{\"input\":\"a\\n\\\"b\\\" \\\\ \\ud83d\\ude00 é\"}";
     let mut once = Vec::new();

@@ -23,7 +23,7 @@ pub(super) fn plain_len(bytes: &[u8]) -> usize {
     front + blocks.len() * BLOCK + plain_len_by_words(tail)
 }
 
-const fn is_special(byte: u8) -> bool {
+pub(super) const fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
@@ -37,6 +37,14 @@ const fn special_marks(word: [u8; 8]) -> u64 {
     let slash = word ^ (ONES * b'\\' as u64);
     let control = word.wrapping_sub(ONES * 0x20) & !word;
     (control | quote.wrapping_sub(ONES) & !quote | slash.wrapping_sub(ONES) & !slash) & HIGHS
+}
+
+/// Where the first special byte of a word is.
+pub(super) const fn first_special(word: [u8; 8]) -> Option<usize> {
+    match special_marks(word) {
+        0 => None,
+        marks => Some(first_mark(marks)),
+    }
 }
 
 const fn first_mark(marks: u64) -> usize {
@@ -176,12 +184,24 @@ fn rare_escape(bytes: &[u8]) -> Option<bool> {
         [b'/' | b'b' | b'f', ..] => Some(false),
         [b'u', digits @ ..] => {
             let digits: &[u8; 4] = digits.first_chunk()?;
-            let half = matches!(digits, [b'd' | b'D', b'8'..=b'f', ..]);
-            digits.iter().all(u8::is_ascii_hexdigit).then_some(half)
+            let [a, b, c, d] = digits.map(|digit| HEX[usize::from(digit)]);
+            (a | b | c | d < 16).then_some(a == 0xd && b >= 8)
         }
         _ => None,
     }
 }
+
+/// What each hexadecimal digit is worth; all other bytes more than any.
+const HEX: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[b"0123456789ABCDEF"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 /// What is wrong with a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
