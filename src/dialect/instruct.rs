@@ -2,7 +2,7 @@
 //! tuned to one harness a word about the harness that it is really in.
 
 use crate::dialect::event::CallKind;
-use crate::dialect::request::{Content, Item, Request, Role, ToolKind};
+use crate::dialect::request::{Content, Contents, Item, Request, Role, ToolKind};
 use crate::dialect::tools::ToolTable;
 use crate::wire::json::{self, Escaped};
 
@@ -48,7 +48,7 @@ pub fn needed(
 pub fn give<'a>(request: &mut Request<'a>, instructions: &'a Instructions) {
     let own = request.instructions.replace(Escaped::trusted(&instructions.text));
     if let Some(text) = own.filter(|_| instructions.keeps) {
-        let content = vec![Content::Text(text)];
+        let content = Contents::One(Content::Text(text));
         request.items.insert(0, Item::Message { role: Role::Developer, content });
     }
 }

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod fold;
 pub mod ids;
 pub mod instruct;
+mod keys;
 pub mod lanes;
 pub mod mend;
 pub mod pattern;

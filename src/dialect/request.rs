@@ -39,6 +39,9 @@ pub struct Request<'a> {
     /// Responses client gets its text as one `compaction` item. The conversation's last message
     /// asks for it already.
     pub compact: bool,
+    /// Some text has a `\u` escape of half a surrogate pair, maybe without its other half, which
+    /// strict upstreams refuse.
+    pub halves: bool,
 }
 
 /// The values that a Responses answer repeats verbatim, because their parts are taken apart here.
@@ -124,7 +127,7 @@ pub enum Item<'a> {
         /// Whose.
         role: Role,
         /// What.
-        content: Vec<Content<'a>>,
+        content: Contents<'a>,
     },
     /// The model's earlier reasoning.
     Reasoning {
@@ -156,7 +159,7 @@ pub enum Item<'a> {
         /// The call's id.
         id: Cow<'a, str>,
         /// The result.
-        content: Vec<Content<'a>>,
+        content: Contents<'a>,
     },
     /// A summary that stands for an earlier part of the conversation, made by this proxy.
     Summary {
@@ -223,6 +226,55 @@ pub enum Content<'a> {
     },
     /// A part that only its own dialect knows.
     Opaque(Raw<'a>),
+}
+
+/// Pieces of content in their order. One alone, as most messages and outputs have it, needs no memory
+/// of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents<'a> {
+    /// One.
+    One(Content<'a>),
+    /// Any other number.
+    Many(Vec<Content<'a>>),
+}
+
+impl<'a> Contents<'a> {
+    /// No content.
+    pub const NONE: Self = Self::Many(Vec::new());
+
+    /// Adds a piece at the end.
+    pub fn push(&mut self, content: Content<'a>) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, content]),
+            Self::Many(list) if list.is_empty() => *self = Self::One(content),
+            Self::Many(list) => list.push(content),
+        }
+    }
+}
+
+impl Default for Contents<'_> {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl<'a> FromIterator<Content<'a>> for Contents<'a> {
+    fn from_iter<I: IntoIterator<Item = Content<'a>>>(pieces: I) -> Self {
+        let mut contents = Self::NONE;
+        pieces.into_iter().for_each(|content| contents.push(content));
+        contents
+    }
+}
+
+impl<'a> std::ops::Deref for Contents<'a> {
+    type Target = [Content<'a>];
+
+    fn deref(&self) -> &[Content<'a>] {
+        match self {
+            Self::One(content) => std::slice::from_ref(content),
+            Self::Many(list) => list,
+        }
+    }
 }
 
 /// A tool's name inside its namespace.

@@ -215,13 +215,14 @@ fn is_something(content: &Content<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::request::Contents;
     use crate::wire::json::Escaped;
 
     /// `u` user, `d` developer, `m` assistant text, `r` reasoning, `cX` call X, `oX` output X.
     fn items(story: &str) -> Vec<Item<'_>> {
         let message = |role, text| Item::Message {
             role,
-            content: vec![Content::Text(Escaped::trusted(text))],
+            content: Contents::One(Content::Text(Escaped::trusted(text))),
         };
         story
             .split_whitespace()
@@ -245,7 +246,7 @@ mod tests {
                 (_, id) => Item::Output {
                     kind: CallKind::Function,
                     id: id.into(),
-                    content: vec![Content::Text(Escaped::trusted(word))],
+                    content: Contents::One(Content::Text(Escaped::trusted(word))),
                 },
             })
             .collect()

@@ -1,48 +1,53 @@
 //! The items of `input` as conversation items.
 
 use super::compact;
-use super::request_in::{Place, Reader, Seen};
+use super::request_in::{Place, Reader};
 use super::tools_in::plain_namespace;
 use crate::dialect::event::CallKind;
-use crate::dialect::request::{Content, Item, Role, ToolName};
+use crate::dialect::keys::{Seen, keys};
+use crate::dialect::request::{Content, Contents, Item, Role, ToolName};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};
 use std::borrow::Cow;
 
-/// The members of an item whose value decides something.
-const KEYS: &[&str] = &[
-    "type",
-    "id",
-    "role",
-    "content",
-    "summary",
-    "encrypted_content",
-    "call_id",
-    "name",
-    "namespace",
-    "arguments",
-    "input",
-    "output",
-    "tools",
-    "execution",
-    "author",
-    "reasoning",
-    "text",
-];
+keys!(
+    /// The members of an item whose value decides something.
+    Key {
+        Type = "type",
+        Id = "id",
+        Role = "role",
+        Content = "content",
+        Summary = "summary",
+        Sealed = "encrypted_content",
+        CallId = "call_id",
+        Name = "name",
+        Namespace = "namespace",
+        Arguments = "arguments",
+        Input = "input",
+        Output = "output",
+        Tools = "tools",
+        Execution = "execution",
+        Author = "author",
+        Reasoning = "reasoning",
+        Text = "text",
+    }
+);
 
-/// The members of a content part whose value decides something.
-const PART_KEYS: &[&str] = &[
-    "type",
-    "text",
-    "refusal",
-    "image_url",
-    "detail",
-    "file_id",
-    "file_data",
-    "file_url",
-    "filename",
-    "input_audio",
-    "audio_url",
-];
+keys!(
+    /// The members of a content part whose value decides something.
+    PartKey {
+        Type = "type",
+        Text = "text",
+        Refusal = "refusal",
+        ImageUrl = "image_url",
+        Detail = "detail",
+        FileId = "file_id",
+        FileData = "file_data",
+        FileUrl = "file_url",
+        Filename = "filename",
+        InputAudio = "input_audio",
+        AudioUrl = "audio_url",
+    }
+);
 
 /// One item's members, before its type is known to the reader.
 #[derive(Default)]
@@ -50,9 +55,9 @@ struct Fields<'a> {
     kind: Option<Escaped<'a>>,
     id: Option<Escaped<'a>>,
     role: Option<Escaped<'a>>,
-    content: Vec<Content<'a>>,
-    summary: Vec<Content<'a>>,
-    output: Vec<Content<'a>>,
+    content: Contents<'a>,
+    summary: Contents<'a>,
+    output: Contents<'a>,
     sealed: Option<Escaped<'a>>,
     call_id: Option<Escaped<'a>>,
     name: Option<Escaped<'a>>,
@@ -88,7 +93,7 @@ impl<'a> Reader<'a> {
     /// Reads `input`.
     pub(super) fn input(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
         if cursor.kind()? == Kind::String {
-            let content = vec![Content::Text(cursor.string()?)];
+            let content = Contents::One(Content::Text(cursor.string()?));
             self.request.items.push(Item::Message { role: Role::User, content });
             return Ok(());
         }
@@ -97,45 +102,81 @@ impl<'a> Reader<'a> {
             self.place = Place { top: "input", index: Some(index), ..Place::default() };
             index += 1;
             let start = cursor.position();
-            let fields = self.fields(cursor)?;
-            let raw = Raw::trusted(&self.body[start..cursor.position()]);
+            let mut fields = Fields::default();
+            self.fields(&mut fields, cursor)?;
             self.place = Place { field: "", part: None, leaf: "", ..self.place };
-            self.item(fields, raw, cursor)
+            self.item(&mut fields, start, cursor)
         })
     }
 
-    fn fields(&mut self, cursor: &mut Cursor<'a>) -> Result<Fields<'a>, Bad> {
-        let mut fields = Fields::default();
+    fn fields(&mut self, fields: &mut Fields<'a>, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
+            let Some(known) = Key::of(key) else { return Ok(()) };
             self.place = Place { field: key, part: None, leaf: "", ..self.place };
-            seen.mark(KEYS, key, cursor)?;
+            seen.mark(known, cursor)?;
             if cursor.null()? {
                 return Ok(());
             }
-            match key {
-                "content" => self.content(&mut fields.content, &mut fields.odd, cursor)?,
-                "summary" => self.content(&mut fields.summary, &mut fields.odd, cursor)?,
-                "output" => self.content(&mut fields.output, &mut fields.odd, cursor)?,
-                "arguments" => fields.arguments = Some(arguments(cursor)?),
-                "tools" => fields.tools = Some(cursor.skip()?),
-                "reasoning" => fields.reasoning = Some(cursor.skip()?),
-                "text" => fields.text = Some(cursor.skip()?),
-                _ => {
-                    let Some(slot) = fields.string(key) else { return Ok(()) };
-                    if cursor.kind()? == Kind::String {
-                        *slot = Some(cursor.string()?);
-                    } else {
-                        fields.odd.get_or_insert(self.place);
-                    }
+            let slot = match known {
+                Key::Content => {
+                    return self.content(&mut fields.content, &mut fields.odd, cursor);
                 }
-            }
+                Key::Summary => {
+                    return self.content(&mut fields.summary, &mut fields.odd, cursor);
+                }
+                Key::Output => {
+                    return self.content(&mut fields.output, &mut fields.odd, cursor);
+                }
+                Key::Arguments => {
+                    fields.arguments = Some(arguments(cursor)?);
+                    return Ok(());
+                }
+                Key::Tools => &mut fields.tools,
+                Key::Reasoning => &mut fields.reasoning,
+                Key::Text => &mut fields.text,
+                _ => return self.word(known, fields, cursor),
+            };
+            *slot = Some(cursor.skip()?);
             Ok(())
-        })?;
-        Ok(fields)
+        })
     }
 
-    fn item(&mut self, fields: Fields<'a>, raw: Raw<'a>, cursor: &Cursor<'a>) -> Result<(), Bad> {
+    /// Reads a member that is a string in all known items.
+    fn word(
+        &mut self,
+        key: Key,
+        fields: &mut Fields<'a>,
+        cursor: &mut Cursor<'a>,
+    ) -> Result<(), Bad> {
+        let slot = match key {
+            Key::Type => &mut fields.kind,
+            Key::Id => &mut fields.id,
+            Key::Role => &mut fields.role,
+            Key::Sealed => &mut fields.sealed,
+            Key::CallId => &mut fields.call_id,
+            Key::Name => &mut fields.name,
+            Key::Namespace => &mut fields.namespace,
+            Key::Input => &mut fields.input,
+            Key::Execution => &mut fields.execution,
+            Key::Author => &mut fields.author,
+            _ => return Ok(()),
+        };
+        if cursor.kind()? == Kind::String {
+            *slot = Some(cursor.string()?);
+        } else {
+            fields.odd.get_or_insert(self.place);
+        }
+        Ok(())
+    }
+
+    /// Adds the item that was read from `start` on.
+    fn item(
+        &mut self,
+        fields: &mut Fields<'a>,
+        start: usize,
+        cursor: &Cursor<'a>,
+    ) -> Result<(), Bad> {
         let Some(kind) = fields.kind.or(fields.role.map(|_| Escaped::trusted("message"))) else {
             // An object with nothing but an id is an item reference too.
             if fields.id.is_some() {
@@ -160,11 +201,10 @@ impl<'a> Reader<'a> {
                 }
                 self.known_item(kind.raw(), fields, cursor)
             }
-            "tool_search_call" if fields.is_client_run() => self.call(
-                CallKind::Search,
-                Fields { name: Some(Escaped::trusted("tool_search")), ..fields },
-                cursor,
-            ),
+            "tool_search_call" if fields.is_client_run() => {
+                fields.name = Some(Escaped::trusted("tool_search"));
+                self.call(CallKind::Search, fields, cursor)
+            }
             "tool_search_output" => self.search_output(fields),
             "additional_tools" => self.more_tools(fields.tools),
             "configuration_update" => {
@@ -177,18 +217,19 @@ impl<'a> Reader<'a> {
                 let text = fields.sealed.and_then(compact::open);
                 self.request.items.push(match text {
                     Some(text) => Item::Summary { text: Cow::Owned(text) },
-                    None => Item::Opaque { kind, item: raw },
+                    None => Item::Opaque { kind, item: cursor.since(start) },
                 });
                 Ok(())
             }
             "compaction_trigger" => {
-                let content = vec![Content::Text(Escaped::trusted(compact::REQUEST))];
+                let content = Contents::One(Content::Text(Escaped::trusted(compact::REQUEST)));
                 self.request.items.push(Item::Message { role: Role::User, content });
                 self.request.compact = true;
                 Ok(())
             }
             _ => {
-                self.request.items.push(Item::Opaque { kind, item: raw });
+                let item = cursor.since(start);
+                self.request.items.push(Item::Opaque { kind, item });
                 Ok(())
             }
         }
@@ -197,7 +238,7 @@ impl<'a> Reader<'a> {
     fn known_item(
         &mut self,
         kind: &str,
-        fields: Fields<'a>,
+        fields: &mut Fields<'a>,
         cursor: &Cursor<'a>,
     ) -> Result<(), Bad> {
         match kind {
@@ -216,16 +257,17 @@ impl<'a> Reader<'a> {
                         return Err(self.refuse_value(cursor, why));
                     }
                 };
-                self.request.items.push(Item::Message { role, content: fields.content });
+                let content = std::mem::take(&mut fields.content);
+                self.request.items.push(Item::Message { role, content });
             }
             "agent_message" => {
-                let mut content = Vec::with_capacity(fields.content.len() + 3);
-                if let Some(author) = fields.author.filter(|author| !author.is_empty()) {
-                    let word = |text| Content::Text(Escaped::trusted(text));
-                    content.extend([word("Message from the agent "), Content::Text(author)]);
-                    content.push(word(":\\n"));
-                }
-                content.extend(fields.content);
+                let author = fields.author.filter(|author| !author.is_empty());
+                let word = |text| Content::Text(Escaped::trusted(text));
+                let intro = author.map(|author| {
+                    [word("Message from the agent "), Content::Text(author), word(":\\n")]
+                });
+                let content = intro.into_iter().flatten().chain(fields.content.iter().copied());
+                let content = content.collect();
                 self.request.items.push(Item::Message { role: Role::User, content });
             }
             "reasoning" => self.request.items.push(Item::Reasoning {
@@ -242,7 +284,12 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn call(&mut self, kind: CallKind, fields: Fields<'a>, cursor: &Cursor<'a>) -> Result<(), Bad> {
+    fn call(
+        &mut self,
+        kind: CallKind,
+        fields: &mut Fields<'a>,
+        cursor: &Cursor<'a>,
+    ) -> Result<(), Bad> {
         let Some(id) = fields.call_id.filter(|id| !id.is_empty()) else {
             return Err(self.refuse_missing(cursor, "call_id"));
         };
@@ -251,7 +298,7 @@ impl<'a> Reader<'a> {
         };
         let text = match kind {
             CallKind::Custom => fields.input.map(|input| Cow::Borrowed(input.raw())),
-            _ => fields.arguments,
+            _ => fields.arguments.take(),
         };
         let namespace = plain_namespace(fields.namespace.unwrap_or_default());
         self.request.items.push(Item::Call {
@@ -263,20 +310,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn output(&mut self, kind: CallKind, fields: Fields<'a>) {
+    fn output(&mut self, kind: CallKind, fields: &mut Fields<'a>) {
         let id = Cow::Borrowed(fields.call_id.unwrap_or_default().raw());
-        self.request.items.push(Item::Output { kind, id, content: fields.output });
+        let content = std::mem::take(&mut fields.output);
+        self.request.items.push(Item::Output { kind, id, content });
     }
 
     /// Declares the tools that a search found, and tells the model which they are.
-    fn search_output(&mut self, fields: Fields<'a>) -> Result<(), Bad> {
+    fn search_output(&mut self, fields: &mut Fields<'a>) -> Result<(), Bad> {
         let before = self.request.tools.len();
         self.more_tools(fields.tools)?;
         if !fields.is_client_run() {
             return Ok(());
         }
         let word = |text| Content::Text(Escaped::trusted(text));
-        let mut content = Vec::new();
+        let mut content = Contents::NONE;
         for tool in self.request.tools.iter().skip(before) {
             content.push(word(if content.is_empty() {
                 "These tools are declared now and can be called: "
@@ -284,20 +332,22 @@ impl<'a> Reader<'a> {
                 ", "
             }));
             if !tool.name.namespace.is_empty() {
-                content.extend([Content::Text(tool.name.namespace), word("__")]);
+                content.push(Content::Text(tool.name.namespace));
+                content.push(word("__"));
             }
             content.push(Content::Text(tool.name.name));
         }
         if content.is_empty() {
             content.push(word("No further tools were found; the declared ones can be called."));
         }
-        self.output(CallKind::Search, Fields { output: content, ..fields });
+        fields.output = content;
+        self.output(CallKind::Search, fields);
         Ok(())
     }
 
     fn more_tools(&mut self, tools: Option<Raw<'a>>) -> Result<(), Bad> {
         self.place.field = "tools";
-        tools.map_or(Ok(()), |list| self.tools(list))
+        tools.map_or(Ok(()), |list| self.tools(&mut list.cursor()))
     }
 
     fn refuse_reference(&mut self, cursor: &Cursor<'_>) -> Bad {
@@ -312,7 +362,7 @@ impl<'a> Reader<'a> {
     /// Reads content: a string, or an array of parts.
     fn content(
         &mut self,
-        list: &mut Vec<Content<'a>>,
+        list: &mut Contents<'a>,
         odd: &mut Option<Place<'a>>,
         cursor: &mut Cursor<'a>,
     ) -> Result<(), Bad> {
@@ -345,53 +395,22 @@ impl<'a> Reader<'a> {
         let mut part = PartFields::default();
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
+            let Some(known) = PartKey::of(key) else { return Ok(()) };
             self.place.leaf = key;
-            seen.mark(PART_KEYS, key, cursor)?;
-            match (key, cursor.kind()?) {
-                ("image_url", Kind::Object) => {
-                    let (url, detail) = image_object(cursor)?;
-                    part.url = url;
-                    part.detail = part.detail.or(detail);
-                }
-                ("input_audio", Kind::Object) => part.audio = audio_object(cursor)?,
-                ("audio_url", Kind::String) => part.audio = data_url(cursor.string()?),
-                (key, Kind::String) => {
-                    if let Some(slot) = part.string(key) {
-                        *slot = Some(cursor.string()?);
-                    }
-                }
-                _ => {}
-            }
-            Ok(())
+            seen.mark(known, cursor)?;
+            part.read(known, cursor)
         })?;
-        self.place.leaf = "type";
         let kind = part.kind.unwrap_or_default();
         if kind.is("input_video") {
+            self.place.leaf = "type";
             return Err(self.refuse_value(cursor, "video cannot be passed on to the model."));
         }
-        let raw = Raw::trusted(&self.body[start..cursor.position()]);
         self.place.leaf = "";
-        Ok(part.content(kind).unwrap_or(Content::Opaque(raw)))
+        Ok(part.content(kind).unwrap_or_else(|| Content::Opaque(cursor.since(start))))
     }
 }
 
-impl<'a> Fields<'a> {
-    fn string(&mut self, key: &str) -> Option<&mut Option<Escaped<'a>>> {
-        Some(match key {
-            "type" => &mut self.kind,
-            "id" => &mut self.id,
-            "role" => &mut self.role,
-            "encrypted_content" => &mut self.sealed,
-            "call_id" => &mut self.call_id,
-            "name" => &mut self.name,
-            "namespace" => &mut self.namespace,
-            "input" => &mut self.input,
-            "execution" => &mut self.execution,
-            "author" => &mut self.author,
-            _ => return None,
-        })
-    }
-
+impl Fields<'_> {
     /// A tool search that the client runs itself; the other kind runs at the upstream and leaves
     /// nothing for the model to read.
     fn is_client_run(&self) -> bool {
@@ -400,19 +419,36 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> PartFields<'a> {
-    fn string(&mut self, key: &str) -> Option<&mut Option<Escaped<'a>>> {
-        Some(match key {
-            "type" => &mut self.kind,
-            "text" => &mut self.text,
-            "refusal" => &mut self.refusal,
-            "image_url" => &mut self.url,
-            "detail" => &mut self.detail,
-            "file_id" => &mut self.file_id,
-            "file_data" => &mut self.file_data,
-            "file_url" => &mut self.file_url,
-            "filename" => &mut self.filename,
-            _ => return None,
-        })
+    /// Reads a member; one of another type than it has in the known parts counts as absent.
+    fn read(&mut self, key: PartKey, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
+        let slot = match (key, cursor.kind()?) {
+            (PartKey::ImageUrl, Kind::Object) => {
+                let (url, detail) = image_object(cursor)?;
+                self.url = url;
+                self.detail = self.detail.or(detail);
+                return Ok(());
+            }
+            (PartKey::InputAudio, Kind::Object) => {
+                self.audio = audio_object(cursor)?;
+                return Ok(());
+            }
+            (PartKey::AudioUrl, Kind::String) => {
+                self.audio = data_url(cursor.string()?);
+                return Ok(());
+            }
+            (PartKey::Type, Kind::String) => &mut self.kind,
+            (PartKey::Text, Kind::String) => &mut self.text,
+            (PartKey::Refusal, Kind::String) => &mut self.refusal,
+            (PartKey::ImageUrl, Kind::String) => &mut self.url,
+            (PartKey::Detail, Kind::String) => &mut self.detail,
+            (PartKey::FileId, Kind::String) => &mut self.file_id,
+            (PartKey::FileData, Kind::String) => &mut self.file_data,
+            (PartKey::FileUrl, Kind::String) => &mut self.file_url,
+            (PartKey::Filename, Kind::String) => &mut self.filename,
+            _ => return Ok(()),
+        };
+        *slot = Some(cursor.string()?);
+        Ok(())
     }
 
     /// What the part is; `None` when it is nothing known, or lacks what makes it something.

@@ -1,6 +1,7 @@
 //! A Responses client's request body as a [`Request`]: the top level. The tools are read
 //! in `tools_in`, the items of `input` in `items_in`.
 
+use crate::dialect::keys::{Seen, keys};
 use crate::dialect::request::{Choice, Format, Request, ToolName};
 use crate::fault::{Failure, Fault, Kind as FaultKind};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};
@@ -12,50 +13,64 @@ use std::fmt;
 const DROPPED_MAX: usize = 32;
 const DROPPED_BYTES_MAX: usize = 64;
 
-/// The parameters whose value decides something.
-const PARAMETERS: &[&str] = &[
-    "model",
-    "stream",
-    "instructions",
-    "input",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "max_output_tokens",
-    "temperature",
-    "top_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "top_logprobs",
-    "reasoning",
-    "text",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "prompt_cache_options",
-    "safety_identifier",
-    "user",
-    "metadata",
-    "moderation",
-    "store",
-    "include",
-    "truncation",
-    "max_tool_calls",
-    "stream_options",
-    "previous_response_id",
-    "conversation",
-    "prompt",
-    "background",
-    "n",
-    "stop",
-    "seed",
-    "logit_bias",
-];
+keys!(
+    /// The parameters whose value decides something.
+    Parameter {
+        Model = "model",
+        Stream = "stream",
+        Instructions = "instructions",
+        Input = "input",
+        Tools = "tools",
+        ToolChoice = "tool_choice",
+        ParallelToolCalls = "parallel_tool_calls",
+        MaxOutputTokens = "max_output_tokens",
+        Temperature = "temperature",
+        TopP = "top_p",
+        PresencePenalty = "presence_penalty",
+        FrequencyPenalty = "frequency_penalty",
+        TopLogprobs = "top_logprobs",
+        Reasoning = "reasoning",
+        Text = "text",
+        ServiceTier = "service_tier",
+        PromptCacheKey = "prompt_cache_key",
+        PromptCacheRetention = "prompt_cache_retention",
+        PromptCacheOptions = "prompt_cache_options",
+        SafetyIdentifier = "safety_identifier",
+        User = "user",
+        Metadata = "metadata",
+        Moderation = "moderation",
+        Store = "store",
+        Include = "include",
+        Truncation = "truncation",
+        MaxToolCalls = "max_tool_calls",
+        StreamOptions = "stream_options",
+        PreviousResponseId = "previous_response_id",
+        Conversation = "conversation",
+        Prompt = "prompt",
+        Background = "background",
+        N = "n",
+        Stop = "stop",
+        Seed = "seed",
+        LogitBias = "logit_bias",
+    }
+);
+
+/// Parameters that say nothing which an upstream would have to hear.
+const SILENT: [&str; 3] = ["client_metadata", "type", "generate"];
+
+keys!(ReasoningKey { Effort = "effort", Summary = "summary", });
+keys!(TextKey { Verbosity = "verbosity", Format = "format", });
+keys!(FormatKey {
+    Type = "type",
+    Name = "name",
+    Description = "description",
+    Schema = "schema",
+    Strict = "strict",
+});
 
 /// Reads a request body.
 pub(super) fn decode(body: &str) -> Result<Request<'_>, Failure> {
     let mut reader = Reader {
-        body,
         request: Request::default(),
         place: Place::default(),
         failure: None,
@@ -68,8 +83,6 @@ pub(super) fn decode(body: &str) -> Result<Request<'_>, Failure> {
 
 /// A request that is being read.
 pub(super) struct Reader<'a> {
-    /// The whole body.
-    pub(super) body: &'a str,
     pub(super) request: Request<'a>,
     /// Where in the body, for errors.
     pub(super) place: Place<'a>,
@@ -105,27 +118,6 @@ impl fmt::Display for Place<'_> {
         if !self.leaf.is_empty() {
             write!(f, ".{}", self.leaf)?;
         }
-        Ok(())
-    }
-}
-
-/// The keys of one object that were met, to refuse a second value.
-#[derive(Default)]
-pub(super) struct Seen(u64);
-
-impl Seen {
-    /// Notes `key` if it is one of `keys` (at most 64).
-    pub(super) fn mark(
-        &mut self,
-        keys: &[&str],
-        key: &str,
-        cursor: &Cursor<'_>,
-    ) -> Result<(), Bad> {
-        let Some(at) = keys.iter().position(|known| *known == key) else { return Ok(()) };
-        if self.0 & (1 << at) != 0 {
-            return Err(cursor.bad(Why::Duplicate));
-        }
-        self.0 |= 1 << at;
         Ok(())
     }
 }
@@ -213,93 +205,106 @@ impl<'a> Reader<'a> {
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
             self.place = Place { top: key, ..Place::default() };
-            seen.mark(PARAMETERS, key, cursor)?;
-            if cursor.null()? || self.setting(key, cursor)? {
+            let Some(parameter) = Parameter::of(key) else {
+                if !cursor.null()? && !SILENT.contains(&key) {
+                    self.dropped(key);
+                }
+                return Ok(());
+            };
+            seen.mark(parameter, cursor)?;
+            if cursor.null()? || self.setting(parameter, cursor)? {
                 return Ok(());
             }
-            self.parameter(key, cursor)
-        })
+            self.parameter(parameter, cursor)
+        })?;
+        self.request.halves = cursor.saw_halves();
+        Ok(())
     }
 
-    /// Reads the parameters that are one value each; false when `key` is none of them.
-    fn setting(&mut self, key: &'a str, cursor: &mut Cursor<'a>) -> Result<bool, Bad> {
+    /// Reads the parameters that are one value each; false when it is none of them.
+    fn setting(&mut self, parameter: Parameter, cursor: &mut Cursor<'a>) -> Result<bool, Bad> {
+        use Parameter as P;
         let settings = &mut self.request.settings;
-        match key {
-            "temperature" => settings.temperature = Some(number(cursor)?),
-            "top_p" => settings.top_p = Some(number(cursor)?),
-            "presence_penalty" => settings.presence_penalty = Some(number(cursor)?),
-            "frequency_penalty" => settings.frequency_penalty = Some(number(cursor)?),
-            "max_output_tokens" => settings.output_tokens_max = Some(cursor.unsigned()?),
-            "max_tool_calls" => settings.max_tool_calls = Some(cursor.unsigned()?),
-            "top_logprobs" => settings.top_logprobs = Some(cursor.unsigned()?),
-            "service_tier" => settings.service_tier = Some(cursor.string()?),
-            "prompt_cache_key" => settings.prompt_cache_key = Some(cursor.string()?),
-            "prompt_cache_retention" => settings.prompt_cache_retention = Some(cursor.skip()?),
-            "prompt_cache_options" => settings.prompt_cache_options = Some(cursor.skip()?),
-            "safety_identifier" => settings.safety_identifier = Some(cursor.string()?),
-            "user" => settings.user = Some(cursor.string()?),
-            "metadata" => settings.metadata = Some(of_kind(cursor, Kind::Object)?),
-            "moderation" => settings.moderation = Some(cursor.skip()?),
-            "store" => settings.store = Some(cursor.boolean()?),
-            "truncation" => settings.truncation = Some(cursor.string()?),
-            "stop" => settings.stop = Some(cursor.skip()?),
-            "seed" => settings.seed = Some(number(cursor)?),
-            "logit_bias" => settings.logit_bias = Some(of_kind(cursor, Kind::Object)?),
+        match parameter {
+            P::Temperature => settings.temperature = Some(number(cursor)?),
+            P::TopP => settings.top_p = Some(number(cursor)?),
+            P::PresencePenalty => settings.presence_penalty = Some(number(cursor)?),
+            P::FrequencyPenalty => settings.frequency_penalty = Some(number(cursor)?),
+            P::MaxOutputTokens => settings.output_tokens_max = Some(cursor.unsigned()?),
+            P::MaxToolCalls => settings.max_tool_calls = Some(cursor.unsigned()?),
+            P::TopLogprobs => settings.top_logprobs = Some(cursor.unsigned()?),
+            P::ServiceTier => settings.service_tier = Some(cursor.string()?),
+            P::PromptCacheKey => settings.prompt_cache_key = Some(cursor.string()?),
+            P::PromptCacheRetention => settings.prompt_cache_retention = Some(cursor.skip()?),
+            P::PromptCacheOptions => settings.prompt_cache_options = Some(cursor.skip()?),
+            P::SafetyIdentifier => settings.safety_identifier = Some(cursor.string()?),
+            P::User => settings.user = Some(cursor.string()?),
+            P::Metadata => settings.metadata = Some(of_kind(cursor, Kind::Object)?),
+            P::Moderation => settings.moderation = Some(cursor.skip()?),
+            P::Store => settings.store = Some(cursor.boolean()?),
+            P::Truncation => {
+                let truncation = cursor.string()?;
+                settings.truncation = Some(truncation);
+                if truncation.is("auto") {
+                    self.dropped("truncation");
+                }
+            }
+            P::Stop => settings.stop = Some(cursor.skip()?),
+            P::Seed => settings.seed = Some(number(cursor)?),
+            P::LogitBias => settings.logit_bias = Some(of_kind(cursor, Kind::Object)?),
             _ => return Ok(false),
-        }
-        if key == "truncation" && settings.truncation.is_some_and(|value| value.is("auto")) {
-            self.dropped("truncation");
         }
         Ok(true)
     }
 
-    fn parameter(&mut self, key: &'a str, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
-        match key {
-            "model" => self.request.model = cursor.string()?,
-            "stream" => self.request.stream = cursor.boolean()?,
-            "instructions" => self.request.instructions = Some(cursor.string()?),
-            "parallel_tool_calls" => self.request.parallel = Some(cursor.boolean()?),
-            "input" => {
+    fn parameter(&mut self, parameter: Parameter, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
+        use Parameter as P;
+        match parameter {
+            P::Model => self.request.model = cursor.string()?,
+            P::Stream => self.request.stream = cursor.boolean()?,
+            P::Instructions => self.request.instructions = Some(cursor.string()?),
+            P::ParallelToolCalls => self.request.parallel = Some(cursor.boolean()?),
+            P::Input => {
                 self.has_input = true;
                 self.input(cursor)?;
             }
-            "tools" => {
-                let list = of_kind(cursor, Kind::Array)?;
-                self.request.echo.tools = Some(list);
-                self.tools(list)?;
+            P::Tools => {
+                let start = cursor.position();
+                self.tools(cursor)?;
+                self.request.echo.tools = Some(cursor.since(start));
             }
-            "tool_choice" => {
+            P::ToolChoice => {
                 let choice = cursor.skip()?;
                 self.request.echo.choice = Some(choice);
                 self.choice(choice)?;
             }
-            "reasoning" => self.reasoning(cursor)?,
-            "text" => self.text(cursor)?,
-            "include" => self.include(cursor)?,
-            "stream_options" => self.stream_options(cursor)?,
-            "n" if cursor.unsigned()? > 1 => {
+            P::Reasoning => self.reasoning(cursor)?,
+            P::Text => self.text(cursor)?,
+            P::Include => self.include(cursor)?,
+            P::StreamOptions => self.stream_options(cursor)?,
+            P::N if cursor.unsigned()? > 1 => {
                 return Err(self.refuse_value(cursor, "one answer per request is all there is."));
             }
-            "background" if cursor.boolean()? => {
+            P::Background if cursor.boolean()? => {
                 return Err(self.refuse_value(
                     cursor,
                     "answers are not kept, so none can be made in the background; leave it out.",
                 ));
             }
-            "previous_response_id" | "conversation" => {
+            P::PreviousResponseId | P::Conversation => {
                 return Err(self.refuse_parameter(
                     cursor,
                     "earlier answers are not kept here; send the whole conversation in 'input'.",
                 ));
             }
-            "prompt" => {
+            P::Prompt => {
                 return Err(self.refuse_parameter(
                     cursor,
                     "prompt templates live at their own provider; send 'instructions' and 'input'.",
                 ));
             }
-            "n" | "background" | "client_metadata" | "type" | "generate" => {}
-            _ => self.dropped(key),
+            // The rest are settings, or say nothing.
+            _ => {}
         }
         Ok(())
     }
@@ -311,14 +316,16 @@ impl<'a> Reader<'a> {
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
             place.field = key;
-            seen.mark(&["effort", "summary"], key, cursor)?;
-            match key {
-                "effort" => settings.effort = cursor.string_or_null()?,
-                "summary" => settings.summary = cursor.string_or_null()?,
-                "generate_summary" if settings.summary.is_none() => {
+            let Some(known) = ReasoningKey::of(key) else {
+                if key == "generate_summary" && settings.summary.is_none() {
                     settings.summary = cursor.string_or_null()?;
                 }
-                _ => {}
+                return Ok(());
+            };
+            seen.mark(known, cursor)?;
+            match known {
+                ReasoningKey::Effort => settings.effort = cursor.string_or_null()?,
+                ReasoningKey::Summary => settings.summary = cursor.string_or_null()?,
             }
             Ok(())
         })
@@ -329,11 +336,12 @@ impl<'a> Reader<'a> {
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
             self.place.field = key;
-            seen.mark(&["verbosity", "format"], key, cursor)?;
-            match key {
-                "verbosity" => self.request.settings.verbosity = cursor.string_or_null()?,
-                "format" if !cursor.null()? => self.format(cursor)?,
-                _ => {}
+            let Some(known) = TextKey::of(key) else { return Ok(()) };
+            seen.mark(known, cursor)?;
+            match known {
+                TextKey::Verbosity => self.request.settings.verbosity = cursor.string_or_null()?,
+                TextKey::Format if !cursor.null()? => self.format(cursor)?,
+                TextKey::Format => {}
             }
             Ok(())
         })
@@ -346,14 +354,17 @@ impl<'a> Reader<'a> {
         let place = &mut self.place;
         cursor.object(|key, cursor| {
             place.leaf = key;
-            seen.mark(&["type", "name", "description", "schema", "strict"], key, cursor)?;
-            match key {
-                "type" => kind = Some(cursor.string()?),
-                "name" => name = cursor.string_or_null()?,
-                "description" => description = cursor.string_or_null()?,
-                "schema" if !cursor.null()? => schema = Some(of_kind(cursor, Kind::Object)?),
-                "strict" if !cursor.null()? => strict = Some(cursor.boolean()?),
-                _ => {}
+            let Some(known) = FormatKey::of(key) else { return Ok(()) };
+            seen.mark(known, cursor)?;
+            match known {
+                FormatKey::Type => kind = Some(cursor.string()?),
+                FormatKey::Name => name = cursor.string_or_null()?,
+                FormatKey::Description => description = cursor.string_or_null()?,
+                FormatKey::Schema if !cursor.null()? => {
+                    schema = Some(of_kind(cursor, Kind::Object)?);
+                }
+                FormatKey::Strict if !cursor.null()? => strict = Some(cursor.boolean()?),
+                FormatKey::Schema | FormatKey::Strict => {}
             }
             Ok(())
         })?;
@@ -397,9 +408,11 @@ impl<'a> Reader<'a> {
         let settings = &mut self.request.settings;
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
-            seen.mark(&["include_obfuscation"], key, cursor)?;
-            if key == "include_obfuscation" && !cursor.null()? {
-                settings.include_obfuscation = Some(cursor.boolean()?);
+            if key == "include_obfuscation" {
+                seen.mark(0u32, cursor)?;
+                if !cursor.null()? {
+                    settings.include_obfuscation = Some(cursor.boolean()?);
+                }
             }
             Ok(())
         })

@@ -69,7 +69,7 @@ fn write_instructions(request: &Request<'_>, target: &Target<'_>, out: &mut Vec<
         return 0;
     }
     let mut texts = request.items.iter().take(leading).flat_map(|item| match item {
-        Item::Message { content, .. } => content.as_slice(),
+        Item::Message { content, .. } => &content[..],
         _ => &[],
     });
     let mut text = String::new();

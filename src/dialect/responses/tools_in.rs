@@ -1,19 +1,42 @@
 //! The tools that a client declares, wherever in its request, and its choice among them.
 
-use super::request_in::{Place, Reader, Seen, of_kind};
+use super::request_in::{Place, Reader, of_kind};
 use crate::dialect::event::CallKind;
+use crate::dialect::keys::{Seen, keys};
 use crate::dialect::request::{Choice, Tool, ToolKind, ToolName};
 use crate::wire::json::{Bad, Cursor, Escaped, Kind, Raw};
 
 /// The namespace whose tools have plain names: calls may carry it or leave it out.
 const IMPLICIT_NAMESPACE: &str = "functions";
 
+keys!(
+    /// The members of a tool declaration that are read.
+    ToolKey {
+        Type = "type",
+        Name = "name",
+        Description = "description",
+        Parameters = "parameters",
+        Strict = "strict",
+        Format = "format",
+        Execution = "execution",
+        Tools = "tools",
+    }
+);
+
+keys!(ChoiceKey {
+    Type = "type",
+    Name = "name",
+    Namespace = "namespace",
+    Mode = "mode",
+    Tools = "tools",
+});
+
 impl<'a> Reader<'a> {
     /// Adds the tools of a list, wherever it stood.
-    pub(super) fn tools(&mut self, list: Raw<'a>) -> Result<(), Bad> {
+    pub(super) fn tools(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
         let mut index = 0;
         let outer = self.place;
-        list.cursor().array(|cursor| {
+        cursor.array(|cursor| {
             self.place = outer;
             if outer.index.is_some() {
                 self.place.part = Some(index);
@@ -21,17 +44,16 @@ impl<'a> Reader<'a> {
                 self.place.index = Some(index);
             }
             index += 1;
-            self.tool(cursor.skip()?, None)
+            self.tool(cursor, None)
         })?;
         self.place = outer;
         Ok(())
     }
 
-    fn tool(&mut self, raw: Raw<'a>, namespace: Option<Escaped<'a>>) -> Result<(), Bad> {
-        let fields = ToolFields::read(raw, &mut self.place)?;
-        let cursor = raw.cursor();
+    fn tool(&mut self, cursor: &mut Cursor<'a>, namespace: Option<Escaped<'a>>) -> Result<(), Bad> {
+        let fields = ToolFields::read(cursor, &mut self.place)?;
         let Some(kind) = fields.kind else {
-            return Err(self.refuse_missing(&cursor, "type"));
+            return Err(self.refuse_missing(cursor, "type"));
         };
         let parameters = fields.parameters.filter(|schema| !schema.is_null());
         let kind = match kind.raw() {
@@ -44,13 +66,14 @@ impl<'a> Reader<'a> {
                 let name = fields.name.unwrap_or_default();
                 if let Some(list) = fields.tools {
                     let place = self.place;
-                    list.cursor().array(|inner| self.tool(inner.skip()?, Some(name)))?;
+                    list.cursor().array(|inner| self.tool(inner, Some(name)))?;
                     self.place = place;
                 }
                 return Ok(());
             }
             _ => ToolKind::Hosted { kind },
         };
+        let raw = fields.raw;
         let name = match kind {
             ToolKind::Hosted { .. } => {
                 let tool = Tool { kind, name: ToolName::default(), description: None, raw };
@@ -60,7 +83,7 @@ impl<'a> Reader<'a> {
             ToolKind::Search { .. } => Escaped::trusted("tool_search"),
             _ => match fields.name.filter(|name| !name.is_empty()) {
                 Some(name) => name,
-                None => return Err(self.refuse_missing(&cursor, "name")),
+                None => return Err(self.refuse_missing(cursor, "name")),
             },
         };
         let name = ToolName { namespace: plain_namespace(namespace.unwrap_or_default()), name };
@@ -94,24 +117,24 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let (mut mode, mut list) = (None, None);
-        let mut fields = ToolFields::default();
+        let (mut kind, mut name, mut namespace) = (None, None, None);
         let mut seen = Seen::default();
         let place = &mut self.place;
         cursor.object(|key, cursor| {
             place.field = key;
-            seen.mark(&["type", "name", "namespace", "mode", "tools"], key, cursor)?;
-            match key {
-                "type" => fields.kind = Some(cursor.string()?),
-                "name" => fields.name = cursor.string_or_null()?,
-                "namespace" => fields.execution = cursor.string_or_null()?,
-                "mode" => mode = cursor.string_or_null()?,
-                "tools" => list = Some(of_kind(cursor, Kind::Array)?),
-                _ => {}
+            let Some(known) = ChoiceKey::of(key) else { return Ok(()) };
+            seen.mark(known, cursor)?;
+            match known {
+                ChoiceKey::Type => kind = Some(cursor.string()?),
+                ChoiceKey::Name => name = cursor.string_or_null()?,
+                ChoiceKey::Namespace => namespace = cursor.string_or_null()?,
+                ChoiceKey::Mode => mode = cursor.string_or_null()?,
+                ChoiceKey::Tools => list = Some(of_kind(cursor, Kind::Array)?),
             }
             Ok(())
         })?;
         self.place.field = "";
-        let Some(kind) = fields.kind else { return Err(self.refuse_missing(&cursor, "type")) };
+        let Some(kind) = kind else { return Err(self.refuse_missing(&cursor, "type")) };
         let call = match kind.raw() {
             "function" => CallKind::Function,
             "custom" => CallKind::Custom,
@@ -121,8 +144,8 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         };
-        let Some(name) = fields.name else { return Err(self.refuse_missing(&cursor, "name")) };
-        let namespace = plain_namespace(fields.execution.unwrap_or_default());
+        let Some(name) = name else { return Err(self.refuse_missing(&cursor, "name")) };
+        let namespace = plain_namespace(namespace.unwrap_or_default());
         self.request.choice = Choice::Tool { kind: call, name: ToolName { namespace, name } };
         Ok(())
     }
@@ -154,7 +177,6 @@ impl<'a> Reader<'a> {
 }
 
 /// The members of a tool declaration that are read.
-#[derive(Default)]
 struct ToolFields<'a> {
     kind: Option<Escaped<'a>>,
     name: Option<Escaped<'a>>,
@@ -165,55 +187,63 @@ struct ToolFields<'a> {
     grammar: Option<Escaped<'a>>,
     execution: Option<Escaped<'a>>,
     tools: Option<Raw<'a>>,
+    /// The whole declaration.
+    raw: Raw<'a>,
 }
 
 impl<'a> ToolFields<'a> {
-    fn read(raw: Raw<'a>, place: &mut Place<'a>) -> Result<Self, Bad> {
-        const KEYS: &[&str] = &[
-            "type",
-            "name",
-            "description",
-            "parameters",
-            "strict",
-            "format",
-            "execution",
-            "tools",
-        ];
-        let mut fields = Self::default();
+    fn read(cursor: &mut Cursor<'a>, place: &mut Place<'a>) -> Result<Self, Bad> {
+        let (mut kind, mut name, mut description) = (None, None, None);
+        let (mut parameters, mut strict) = (None, None);
+        let (mut syntax, mut grammar, mut execution, mut tools) = (None, None, None, None);
         let mut seen = Seen::default();
         let outer = *place;
-        raw.cursor().object(|key, cursor| {
+        let start = cursor.position();
+        cursor.object(|key, cursor| {
             if outer.part.is_some() {
                 place.leaf = key;
             } else {
                 place.field = key;
             }
-            seen.mark(KEYS, key, cursor)?;
-            if cursor.null()? {
-                return Ok(());
-            }
-            match key {
-                "type" => fields.kind = Some(cursor.string()?),
-                "name" => fields.name = Some(cursor.string()?),
-                "description" => fields.description = Some(cursor.string()?),
-                "parameters" => fields.parameters = Some(cursor.skip()?),
-                "strict" => fields.strict = Some(cursor.boolean()?),
-                "format" if cursor.kind()? == Kind::Object => cursor.object(|key, cursor| {
-                    match key {
-                        "syntax" => fields.syntax = cursor.string_or_null()?,
-                        "definition" => fields.grammar = cursor.string_or_null()?,
-                        _ => {}
-                    }
-                    Ok(())
-                })?,
-                "execution" => fields.execution = Some(cursor.string()?),
-                "tools" => fields.tools = Some(of_kind(cursor, Kind::Array)?),
-                _ => {}
+            let Some(known) = ToolKey::of(key) else { return Ok(()) };
+            seen.mark(known, cursor)?;
+            match known {
+                _ if cursor.null()? => {}
+                ToolKey::Type => kind = Some(cursor.string()?),
+                ToolKey::Name => name = Some(cursor.string()?),
+                ToolKey::Description => description = Some(cursor.string()?),
+                ToolKey::Parameters => parameters = Some(cursor.skip()?),
+                ToolKey::Strict => strict = Some(cursor.boolean()?),
+                ToolKey::Format if cursor.kind()? == Kind::Object => {
+                    cursor.object(|key, cursor| {
+                        match key {
+                            "syntax" => syntax = cursor.string_or_null()?,
+                            "definition" => grammar = cursor.string_or_null()?,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                }
+                ToolKey::Format => {}
+                ToolKey::Execution => execution = Some(cursor.string()?),
+                ToolKey::Tools => tools = Some(of_kind(cursor, Kind::Array)?),
             }
             Ok(())
         })?;
         *place = outer;
-        Ok(fields)
+        let raw = cursor.since(start);
+        Ok(Self {
+            kind,
+            name,
+            description,
+            parameters,
+            strict,
+            syntax,
+            grammar,
+            execution,
+            tools,
+            raw,
+        })
     }
 }
 

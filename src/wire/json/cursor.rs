@@ -42,6 +42,12 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// The value that was read from `start` on, a position right before a value.
+    #[must_use]
+    pub fn since(&self, start: usize) -> Raw<'a> {
+        Raw::trusted(&self.text[start..self.at])
+    }
+
     /// True when one of the strings behind the position has a `\u` escape of half a surrogate
     /// pair. Without any, no text needs [`Escaped::paired`].
     #[must_use]

@@ -2,7 +2,7 @@
 
 use super::members::{Members, each, missing, refused, wrong};
 use crate::dialect::event::CallKind;
-use crate::dialect::request::{Content, Item, Request, Role, ToolName};
+use crate::dialect::request::{Content, Contents, Item, Request, Role, ToolName};
 use crate::fault::Failure;
 use crate::wire::json::{self, Escaped, Kind, Raw};
 use std::borrow::Cow;
@@ -96,9 +96,8 @@ impl<'a> History<'_, 'a> {
         if let Some(refusal) = message.string("refusal")? {
             content.push(Content::Refusal(refusal));
         }
-        content.retain(
-            |part| !matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty()),
-        );
+        let empty = |part: &Content<'_>| matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty());
+        let content: Contents<'a> = content.iter().filter(|part| !empty(part)).copied().collect();
         if !content.is_empty() {
             self.request.items.push(Item::Message { role: Role::Assistant, content });
         }
@@ -237,13 +236,13 @@ fn arguments<'a>(value: Option<Raw<'a>>, place: &str) -> Result<Cow<'a, str>, Fa
 }
 
 /// `content`: a string or an array of parts.
-fn content<'a>(message: &Members<'a>) -> Result<Option<Vec<Content<'a>>>, Failure> {
+fn content<'a>(message: &Members<'a>) -> Result<Option<Contents<'a>>, Failure> {
     let Some(value) = message.value("content") else { return Ok(None) };
     let place = message.path("content");
     match (value.string(), value.kind()) {
-        (Some(text), _) => Ok(Some(vec![Content::Text(text)])),
+        (Some(text), _) => Ok(Some(Contents::One(Content::Text(text)))),
         (None, Kind::Array) => {
-            let mut parts = Vec::new();
+            let mut parts = Contents::NONE;
             each(value, &place, |raw, place| {
                 parts.push(part(raw, place)?);
                 Ok(())
