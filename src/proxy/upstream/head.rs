@@ -28,46 +28,71 @@ pub(crate) struct Head {
 
 /// Keeps of a head what matters. `unix_s` is now.
 pub(super) fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
-    let is = |field: &Field<'_>, prefix: &str| {
-        field.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    let passed = head.fields().filter(|field| is(field, "x-ratelimit-") || is(field, "x-codex-"));
-    let passed = passed
-        .filter_map(|field| Some((field.name.to_ascii_lowercase(), field.text()?.to_owned())))
-        .take(PASSED_MAX)
-        .collect();
-    let form = head.content_type.and_then(|value| {
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        let essence = essence.to_ascii_lowercase();
-        match essence.as_str() {
-            "text/event-stream" => Some(Form::Stream),
-            "application/json" => Some(Form::Document),
-            _ if essence.ends_with("+json") => Some(Form::Document),
-            _ => None,
-        }
-    });
     let coding = head.content_encoding.map(str::trim).unwrap_or_default();
-    Head {
+    let mut kept = Head {
         status: head.status,
-        form,
+        form: head.content_type.and_then(form),
         coded: !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"),
         has_body: head.framing != BodyFraming::None,
-        retry_after_s: retry_after_s(head, unix_s),
-        request_id: head.text("x-request-id").map(str::to_owned),
-        passed,
-        raw: Vec::new(),
+        ..Head::default()
+    };
+    let (mut retry_after, mut retry_after_ms) = (None, None);
+    for field in head.fields() {
+        match field.name.len() {
+            11 if field.is("retry-after") => retry_after = retry_after.or(Some(field)),
+            12 if field.is("x-request-id") && kept.request_id.is_none() => {
+                kept.request_id = field.text().map(str::to_owned);
+            }
+            14 if field.is("retry-after-ms") => retry_after_ms = retry_after_ms.or(Some(field)),
+            _ if kept.passed.len() < PASSED_MAX && is_passed(field.name) => {
+                let value = field.text().map(str::to_owned);
+                kept.passed.extend(value.map(|value| (field.name.to_ascii_lowercase(), value)));
+            }
+            _ => {}
+        }
+    }
+    let seconds = retry_after.and_then(|field| field.text());
+    let ms = retry_after_ms.and_then(|field| field.text());
+    kept.retry_after_s = retry_after_s(seconds, ms, unix_s);
+    kept
+}
+
+/// What a content type makes of the body.
+fn form(value: &str) -> Option<Form> {
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    let suffix = essence.len().checked_sub(5).and_then(|at| essence.get(at..));
+    if is("text/event-stream") {
+        Some(Form::Stream)
+    } else if is("application/json") || suffix.is_some_and(|s| s.eq_ignore_ascii_case("+json")) {
+        Some(Form::Document)
+    } else {
+        None
     }
 }
 
+/// Fields that tell of rate limits, and those of the Codex backend's own family.
+fn is_passed(name: &str) -> bool {
+    // Most names begin otherwise, and one look tells.
+    if !name.starts_with(['x', 'X']) {
+        return false;
+    }
+    let begins = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    begins("x-ratelimit-") || begins("x-codex-")
+}
+
 /// `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
-fn retry_after_s(head: &ReplyHead<'_>, unix_s: u64) -> Option<u32> {
-    if let Some(seconds) = head.retry_after_seconds() {
+fn retry_after_s(value: Option<&str>, ms: Option<&str>, unix_s: u64) -> Option<u32> {
+    let digits = |value: &&str| !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit());
+    if let Some(seconds) = value.filter(digits).and_then(|value| value.parse().ok()) {
         return Some(seconds);
     }
-    if let Some(at) = head.text("retry-after").and_then(http_date) {
+    if let Some(at) = value.and_then(http_date) {
         return Some(u32::try_from(at.saturating_sub(unix_s)).unwrap_or(u32::MAX));
     }
-    let ms: u32 = head.text("retry-after-ms")?.trim().split('.').next()?.parse().ok()?;
+    let ms: u32 = ms?.trim().split('.').next()?.parse().ok()?;
     Some(ms.div_ceil(1000))
 }
 
@@ -94,6 +119,52 @@ fn http_date(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::http1::{HeadLimits, HeadSearch};
+
+    fn kept(fields: &str) -> Head {
+        const LIMITS: HeadLimits =
+            HeadLimits { head_bytes_max: 4096, request_line_bytes_max: 512, headers_max: 40 };
+        let text = format!("HTTP/1.1 429 Slow\r\n{fields}\r\n\r\n");
+        let found = HeadSearch::default().reply(text.as_bytes(), &LIMITS, false).unwrap();
+        summary(&found.unwrap().0, 1_709_208_000)
+    }
+
+    #[test]
+    fn a_head_is_kept_as_far_as_it_matters() {
+        let head = kept(
+            "X-Request-Id: req_1\r\nX-RateLimit-Remaining: 3\r\nX-Other: a\r\nServer: x\r\n\
+             x-codex-limit-name: plan\r\nX-Request-Id: req_2\r\nContent-Encoding: gzip",
+        );
+        assert_eq!(head.request_id.as_deref(), Some("req_1"));
+        let passed: Vec<_> = head.passed.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(passed, [("x-ratelimit-remaining", "3"), ("x-codex-limit-name", "plan")]);
+        assert!(head.coded && head.has_body && head.status == 429 && head.form.is_none());
+        for (value, form) in [
+            ("Text/Event-Stream; charset=utf-8", Some(Form::Stream)),
+            (" application/JSON", Some(Form::Document)),
+            ("application/problem+json;x=y", Some(Form::Document)),
+            ("+json", Some(Form::Document)),
+            ("application/jsonl", None),
+            ("json", None),
+        ] {
+            assert_eq!(kept(&format!("content-type:{value}")).form, form, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_in_each_of_its_forms() {
+        for (fields, expected) in [
+            ("retry-after: 7\r\nretry-after-ms: 10", Some(7)),
+            ("Retry-After: Thu, 29 Feb 2024 12:00:05 GMT", Some(5)),
+            ("retry-after: Thu, 29 Feb 2024 11:00:00 GMT", Some(0)),
+            ("retry-after: soon\r\nRetry-After-Ms: 1500.5", Some(2)),
+            ("retry-after: 99999999999", None),
+            ("retry-after: -1", None),
+            ("retry: 1", None),
+        ] {
+            assert_eq!(kept(fields).retry_after_s, expected, "{fields}");
+        }
+    }
 
     #[test]
     fn dates_are_read_as_unix_time() {

@@ -4,6 +4,7 @@ use super::BodyFraming;
 use super::fault::HeadFault;
 use super::fields::{Field, Fields, is_token, list, trim_ows};
 use super::host::Host;
+use std::mem::MaybeUninit;
 
 /// Fields that are read at most, whatever the limit says: their places are on the stack.
 pub(crate) const HEADERS_MAX: usize = 128;
@@ -312,9 +313,10 @@ pub struct RequestHead<'b> {
 impl<'b> RequestHead<'b> {
     /// Reads lines that [`super::HeadSearch`] has checked.
     pub(crate) fn decode(head: &'b [u8], fields: &'b [u8]) -> Result<Self, HeadFault> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Request::new(&mut headers);
-        let whole = parsed.parse(head).map_err(|error| refusal(error, HeadFault::RequestLine))?;
+        let mut headers = [MaybeUninit::uninit(); HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut []);
+        let whole = parsed.parse_with_uninit_headers(head, &mut headers);
+        let whole = whole.map_err(|error| refusal(error, HeadFault::RequestLine))?;
         let (Some(method), Some(target), Some(minor), true) =
             (parsed.method, parsed.path, parsed.version, whole.is_complete())
         else {
@@ -370,13 +372,13 @@ impl<'b> RequestHead<'b> {
     /// The value of the first field of this name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
-        self.fields().find(|field| field.is(name)).map(|field| field.value)
+        self.fields().named(name).map(|field| field.value)
     }
 
     /// The same, when it is ASCII.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&'b str> {
-        self.fields().find(|field| field.is(name)).and_then(|field| field.text())
+        self.fields().named(name).and_then(|field| field.text())
     }
 }
 
@@ -405,9 +407,14 @@ impl<'b> ReplyHead<'b> {
         fields: &'b [u8],
         to_head: bool,
     ) -> Result<Self, HeadFault> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let whole = parsed.parse(head).map_err(|error| refusal(error, HeadFault::StatusLine))?;
+        let mut headers = [MaybeUninit::uninit(); HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut []);
+        let whole = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            head,
+            &mut headers,
+        );
+        let whole = whole.map_err(|error| refusal(error, HeadFault::StatusLine))?;
         let (Some(status), Some(minor), true) = (parsed.code, parsed.version, whole.is_complete())
         else {
             return Err(HeadFault::StatusLine);
@@ -458,20 +465,12 @@ impl<'b> ReplyHead<'b> {
     /// The value of the first field of this name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
-        self.fields().find(|field| field.is(name)).map(|field| field.value)
+        self.fields().named(name).map(|field| field.value)
     }
 
     /// The same, when it is ASCII.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&'b str> {
-        self.fields().find(|field| field.is(name)).and_then(|field| field.text())
-    }
-
-    /// `Retry-After` when it is a number of seconds; its date form needs a clock.
-    #[must_use]
-    pub fn retry_after_seconds(&self) -> Option<u32> {
-        let value = self.text("retry-after")?;
-        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        if digits { value.parse().ok() } else { None }
+        self.fields().named(name).and_then(|field| field.text())
     }
 }

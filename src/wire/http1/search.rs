@@ -2,7 +2,7 @@
 //! has: a peer that speaks TLS or HTTP/0.9 here is told at once, not at the head's deadline.
 
 use super::fault::HeadFault;
-use super::fields::VALUE;
+use super::fields::{VALUE, is_visible};
 use super::head::{HEADERS_MAX, ReplyHead, RequestHead, RequestLine, status_line};
 
 /// Bounds of a head.
@@ -105,7 +105,9 @@ impl HeadSearch {
             };
             let length = self.checked + found;
             let line = pending.get(..length).unwrap_or_default();
-            self.tail(line, limits, kind)?;
+            if !self.is_usual(line, limits, kind) {
+                self.tail(line, limits, kind)?;
+            }
             let Some(line) = line.strip_suffix(b"\r") else { return Err(HeadFault::BareLf) };
             self.line += length + 1;
             self.checked = 0;
@@ -113,6 +115,16 @@ impl HeadSearch {
                 return Ok(Some(self.line));
             }
         }
+    }
+
+    /// Whether a whole line has nothing that [`Self::tail`] could refuse, told at once instead of
+    /// byte for byte; false when it needs a closer look.
+    fn is_usual(&self, line: &[u8], limits: &HeadLimits, kind: Kind) -> bool {
+        let first = self.fields == 0;
+        if first && (kind == Kind::Reply || line.len() > limits.request_line_bytes_max) {
+            return false;
+        }
+        line.strip_suffix(b"\r").is_some_and(is_visible)
     }
 
     /// Checks the bytes of a line that were not checked yet; its LF is not among them.

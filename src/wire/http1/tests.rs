@@ -56,7 +56,7 @@ fn written_heads_are_read_back() {
     let (head, used) = HeadSearch::default().reply(&out, &LIMITS, false).unwrap().unwrap();
     assert_eq!((used, head.status), (out.len(), 429));
     assert_eq!((head.framing, head.keep_alive), (BodyFraming::Chunked, false));
-    assert_eq!(head.retry_after_seconds(), Some(7));
+    assert_eq!(head.text("retry-after"), Some("7"));
     assert_eq!(head.content_type, Some("application/json"));
 }
 

@@ -114,19 +114,21 @@ pub fn write_continue(out: &mut Vec<u8>) {
 }
 
 /// Fields that this module alone writes, or that belong to one connection (RFC 9110 section 7.6.1).
-const OWN: [&str; 11] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-];
+fn is_own(name: &str) -> bool {
+    let own: &[&str] = match name.len() {
+        2 => &["te"],
+        4 => &["host"],
+        6 => &["expect"],
+        7 => &["trailer", "upgrade"],
+        10 => &["connection", "keep-alive"],
+        14 => &["content-length"],
+        16 => &["proxy-connection"],
+        17 => &["transfer-encoding"],
+        18 => &["proxy-authenticate"],
+        _ => &[],
+    };
+    own.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
 
 /// Appends the fields and the empty line.
 fn rest<'h>(
@@ -135,12 +137,13 @@ fn rest<'h>(
     out: &mut Vec<u8>,
 ) -> Result<(), WriteFault> {
     for (name, value) in headers {
-        if !is_token(name.as_bytes()) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+        if !is_token(name.as_bytes()) || is_own(name) {
             return Err(WriteFault::Name(name.to_owned()));
         }
         if !is_value(value.as_bytes()) {
             return Err(WriteFault::Value(name.to_owned()));
         }
+        out.reserve(name.len() + value.len() + 4);
         for part in [name, ": ", value, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
