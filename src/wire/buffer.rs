@@ -108,7 +108,7 @@ impl Buffer {
 
     /// Gives the memory back to the pool, if nothing is filled.
     pub fn rest(&mut self, pool: &mut Pool) {
-        if self.is_empty() {
+        if self.is_empty() && self.bytes.capacity() > 0 {
             self.abandon(pool);
         }
     }

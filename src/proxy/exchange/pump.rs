@@ -283,23 +283,21 @@ impl Exchange {
     }
 
     fn write_head(&mut self, length: BodyLength, out: &mut Vec<u8>) {
+        const STREAM: &[(&str, &str)] = &[
+            ("content-type", "text/event-stream; charset=utf-8"),
+            ("cache-control", "no-cache"),
+            ("x-accel-buffering", "no"),
+        ];
+        const DOCUMENT: &[(&str, &str)] = &[("content-type", "application/json")];
         let id = self.request_id();
-        let dropped = self.order.as_ref().map_or("", |order| &order.dropped);
-        let mut headers = vec![("x-request-id", id.as_str())];
-        if self.streams() {
-            headers.extend([
-                ("content-type", "text/event-stream; charset=utf-8"),
-                ("cache-control", "no-cache"),
-                ("x-accel-buffering", "no"),
-            ]);
-        } else {
-            headers.push(("content-type", "application/json"));
-        }
-        if !dropped.is_empty() {
-            headers.push(("x-patchbay-dropped", dropped));
-        }
+        let dropped = self.order.as_ref().map_or("", |order| order.dropped.as_str());
+        let dropped = Some(("x-patchbay-dropped", dropped)).filter(|(_, names)| !names.is_empty());
+        let usual = if self.streams() { STREAM } else { DOCUMENT };
         let passed = reply::passed(&self.head, self.same());
-        headers.extend(passed.map(|(name, value)| (name.as_str(), value.as_str())));
+        let headers = std::iter::once(("x-request-id", id.as_str()))
+            .chain(usual.iter().copied())
+            .chain(dropped)
+            .chain(passed.map(|(name, value)| (name.as_str(), value.as_str())));
         if write_reply_head(200, headers, length, self.keep_alive, out).is_err() {
             // A value of the upstream's cannot be written: the answer matters more than it does.
             let kind = if self.streams() { "text/event-stream" } else { "application/json" };

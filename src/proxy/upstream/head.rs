@@ -1,7 +1,7 @@
 //! What is kept of a reply's head.
 
 use crate::transcode::Form;
-use crate::wire::http1::{BodyFraming, Field, ReplyHead};
+use crate::wire::http1::{BodyFraming, ReplyHead};
 
 /// Header fields of a reply that are passed on, at most.
 const PASSED_MAX: usize = 32;

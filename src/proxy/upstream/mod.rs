@@ -15,8 +15,8 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::net::Net;
 use crate::proxy::shared::Shared;
 use crate::proxy::transport::{Got, Link};
-use crate::wire::buffer::Buffer;
-use crate::wire::http1::{BodyDecoder, BodyLimits, BodyStep, HeadLimits, HeadSearch};
+use crate::wire::buffer::{Buffer, Pool};
+use crate::wire::http1::{BodyDecoder, BodyFault, BodyLimits, BodyStep, HeadLimits, HeadSearch};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -291,46 +291,44 @@ impl Upstream {
     pub(crate) fn read_body<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant) -> Read {
         loop {
             let Some(body) = &mut self.body else { return Read::End };
-            let before = self.payload.len();
-            loop {
-                match body.decode(self.input.filled()) {
-                    Ok((BodyStep::Data(data), used)) => {
-                        self.payload.rent(&mut shared.buffers);
-                        self.payload.extend(data);
-                        self.input.consume(used);
-                    }
-                    Ok((BodyStep::NeedMore, used)) => {
-                        self.input.consume(used);
-                        break;
-                    }
-                    Ok((BodyStep::End, used)) => {
-                        self.input.consume(used);
-                        if self.payload.len() > before {
-                            break;
+            let Shared { net, scratch, buffers, meter, config, .. } = shared;
+            let (mut found, used) = decode(body, self.input.filled(), &mut self.payload, buffers);
+            self.input.consume(used);
+            if matches!(found, Found::Nothing) {
+                if !self.link.is_plain() {
+                    self.input.rent(buffers);
+                }
+                let count = match self.link.receive(net, scratch, &mut self.input) {
+                    Ok((Got::Bytes(0), _)) => return Read::Some,
+                    Ok((Got::Bytes(count), plain)) => {
+                        // Decoded where it lies: only what belongs to no content is kept.
+                        let (next, used) = decode(body, plain, &mut self.payload, buffers);
+                        if let Some(rest @ [_, ..]) = plain.get(used..) {
+                            self.input.rent(buffers);
+                            self.input.extend(rest);
                         }
-                        return Read::End;
+                        found = next;
+                        count
                     }
-                    // What came before the fault counts, and the fault comes again.
-                    Err(_) if self.payload.len() > before => break,
+                    Ok((Got::Blocked, _)) => return Read::Blocked,
+                    Ok((Got::End, _)) if self.ends_by_close() => return Read::End,
+                    Ok((Got::End, _)) => {
+                        return Read::Broken(truncated(config, self.provider, None));
+                    }
                     Err(why) => {
-                        return Read::Broken(bad_reply(&shared.config, self.provider, &why));
+                        return Read::Broken(truncated(config, self.provider, Some(&why)));
                     }
-                }
+                };
+                meter.upstream_bytes[0] += count as u64;
+                self.note_progress(now);
             }
-            if self.payload.len() > before {
-                return Read::Some;
-            }
-            match self.read(shared) {
-                Ok(Got::Bytes(0)) => return Read::Some,
-                Ok(Got::Bytes(_)) => self.note_progress(now),
-                Ok(Got::Blocked) => return Read::Blocked,
-                Ok(Got::End) if self.ends_by_close() => return Read::End,
-                Ok(Got::End) => {
-                    return Read::Broken(truncated(&shared.config, self.provider, None));
+            match found {
+                Found::Content => return Read::Some,
+                Found::End => return Read::End,
+                Found::Fault(why) => {
+                    return Read::Broken(bad_reply(&shared.config, self.provider, &why));
                 }
-                Err(why) => {
-                    return Read::Broken(truncated(&shared.config, self.provider, Some(&why)));
-                }
+                Found::Nothing => {}
             }
         }
     }
@@ -387,11 +385,14 @@ impl Upstream {
     }
 
     /// Looks whether an idle connection is still silent. Anything but silence makes it useless: an
-    /// end, an error, or a reply that nobody asked for.
+    /// end, an error, or a reply that nobody asked for. The system has told if there is anything:
+    /// what comes just now crosses the next request on its way, and no look could prevent that.
     pub(crate) fn is_silent<N: Net>(&mut self, shared: &mut Shared<N>) -> bool {
         const READS_MAX: u32 = 8;
-        self.link.readable = true;
         for _ in 0..READS_MAX {
+            if !self.link.readable {
+                return !self.link.read_closed && self.input.is_empty();
+            }
             match self.read(shared) {
                 Ok(Got::Blocked) => return !self.link.read_closed && self.input.is_empty(),
                 Ok(Got::Bytes(0)) => {}
@@ -567,6 +568,41 @@ impl Upstream {
         }
         Ok(got)
     }
+}
+
+/// What [`decode`] found.
+enum Found {
+    Content,
+    /// No content; more has to come.
+    Nothing,
+    End,
+    Fault(BodyFault),
+}
+
+/// Moves content from `bytes` into `payload`; also returns how many bytes were used. What came
+/// before an end or a fault counts first, and either comes again.
+fn decode(
+    body: &mut BodyDecoder,
+    bytes: &[u8],
+    payload: &mut Buffer,
+    buffers: &mut Pool,
+) -> (Found, usize) {
+    let (before, mut used) = (payload.len(), 0);
+    let last = loop {
+        match body.decode(bytes.get(used..).unwrap_or_default()) {
+            Ok((BodyStep::Data(data), count)) => {
+                payload.rent(buffers);
+                payload.extend(data);
+                used += count;
+            }
+            Ok((step, count)) => {
+                used += count;
+                break if step == BodyStep::End { Found::End } else { Found::Nothing };
+            }
+            Err(why) => break Found::Fault(why),
+        }
+    };
+    (if payload.len() > before { Found::Content } else { last }, used)
 }
 
 /// The bounds of a head.

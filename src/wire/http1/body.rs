@@ -178,6 +178,11 @@ impl BodyDecoder {
                 State::Length(left) | State::Data { left } => left,
                 State::UntilClose => self.limits.body_bytes_max.saturating_sub(self.announced),
                 _ => {
+                    let whole = self.whole_line(rest)?;
+                    if whole > 0 {
+                        used += whole;
+                        continue;
+                    }
                     let Some(&byte) = rest.first() else { return Ok((BodyStep::NeedMore, used)) };
                     self.state = self.framing_byte(byte)?;
                     used += 1;
@@ -231,6 +236,25 @@ impl BodyDecoder {
         Ok(())
     }
 
+    /// What nearly all chunk framing is made of, taken at once where it is whole: the line end
+    /// behind a chunk, and a size line. Returns its length; 0 when it is to be read byte by byte.
+    fn whole_line(&mut self, rest: &[u8]) -> Result<usize, BodyFault> {
+        match self.state {
+            State::DataCr if rest.starts_with(b"\r\n") => {
+                self.state = State::Size { digits: 0, value: 0 };
+                Ok(2)
+            }
+            State::Size { digits: 0, .. } => match size_line(rest) {
+                Some((value, length)) => {
+                    self.state = self.size_end(value, b'\n')?;
+                    Ok(length)
+                }
+                None => Ok(0),
+            },
+            _ => Ok(0),
+        }
+    }
+
     /// One byte of chunk framing; returns the next state.
     fn framing_byte(&mut self, byte: u8) -> Result<State, BodyFault> {
         match self.state {
@@ -274,6 +298,25 @@ impl BodyDecoder {
         }
         Ok(State::Data { left: value })
     }
+}
+
+/// A whole size line without extensions: its value and its length, line end included. `None` when
+/// it has to be read byte by byte, because it is not whole, or not of this kind.
+fn size_line(line: &[u8]) -> Option<(u64, usize)> {
+    /// More digits than that are rare.
+    const DIGITS_MAX: usize = 8;
+    let mut value = 0;
+    for (at, &byte) in line.iter().enumerate().take(DIGITS_MAX + 1) {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if at > 0 && line.get(at + 1) == Some(&b'\n') => return Some((value, at + 2)),
+            _ => return None,
+        };
+        value = value << 4 | u64::from(digit);
+    }
+    None
 }
 
 fn size_byte(digits: u8, value: u64, byte: u8) -> Result<State, BodyFault> {
