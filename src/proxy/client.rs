@@ -53,6 +53,8 @@ pub(crate) struct Client {
     pub(crate) out: Buffer,
     pub(crate) search: HeadSearch,
     pub(crate) exchange: Option<Box<Exchange>>,
+    /// It promised to send nothing behind the request that was served.
+    pub(crate) last_said: bool,
 }
 
 impl Client {
@@ -67,6 +69,7 @@ impl Client {
             out: Buffer::new(),
             search: HeadSearch::default(),
             exchange: None,
+            last_said: false,
         }
     }
 
@@ -127,6 +130,12 @@ impl Client {
     /// Nothing was begun, and nothing waits to be taken.
     pub(crate) fn is_unused(&self) -> bool {
         self.phase == Phase::Idle && self.input.is_empty() && self.out.is_empty()
+    }
+
+    /// Whether nothing can come from the client any more, not even an alert of TLS: then a close
+    /// cannot meet bytes on their way, which would make it a reset (RFC 9112 section 9.6).
+    pub(crate) fn is_silent_for_good(&self) -> bool {
+        self.last_said && self.input.is_empty() && self.link.is_plain() && !self.link.readable
     }
 
     /// Reads once. `Got::End` also when the connection is broken: there is nobody to tell.

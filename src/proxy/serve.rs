@@ -13,7 +13,7 @@ use crate::proxy::shared::Now;
 use crate::proxy::transport::Got;
 use crate::proxy::upstream::head_limits;
 use crate::proxy::worker::Worker;
-use crate::wire::http1::{BodyDecoder, BodyLimits, Method, RequestHead, write_continue};
+use crate::wire::http1::{BodyDecoder, BodyLimits, Method, RequestHead, Version, write_continue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Reads of a client's connection in one turn.
@@ -39,14 +39,15 @@ enum Plan {
 impl<N: Net> Worker<N> {
     /// Lets a client and its upstream do everything that they can. A panic in here costs these two
     /// connections and no other.
-    pub(crate) fn run_client(&mut self, slot: usize, now: Now) {
+    /// `due`: a deadline of theirs may have passed.
+    pub(crate) fn run_client(&mut self, slot: usize, due: bool, now: Now) {
         let Some(mut client) = self.take_client(slot) else { return };
         let upstream = client.exchange.as_mut().and_then(|exchange| exchange.upstream.take());
         let mut held = upstream.and_then(|slot| self.take_upstream(slot));
         let parked = client.exchange.as_ref().and_then(|exchange| exchange.parked);
         let after =
             catch_unwind(AssertUnwindSafe(|| match self.drive(&mut client, &mut held, now) {
-                After::Close => After::Close,
+                after if !due || after == After::Close => after,
                 after => self.expire(&mut client, &mut held, now).max_with(after),
             }));
         let after = after.unwrap_or_else(|_| {
@@ -252,6 +253,8 @@ impl<N: Net> Worker<N> {
                 let keep_alive = head.keep_alive && !self.is_draining();
                 let mut exchange = Exchange::new(intake, path, body, keep_alive, ids, now.instant);
                 exchange.seat = seat;
+                // HTTP/1.0 promises nothing.
+                exchange.last = !head.keep_alive && head.version == Version::Http11;
                 Plan::Serve { exchange: Box::new(exchange), expects: head.expect_continue }
             }
             Err(why) => {
@@ -300,6 +303,7 @@ impl<N: Net> Worker<N> {
         if step == Step::Settled {
             let stays = exchange.keep_alive && !self.is_draining();
             client.phase = if stays { Phase::Idle } else { Phase::Closing };
+            client.last_said = exchange.is_last();
             client.since = now.instant;
             return None;
         }
@@ -320,6 +324,9 @@ impl<N: Net> Worker<N> {
     fn finish(&mut self, client: &mut Client, now: Now) -> Option<After> {
         if !client.out.is_empty() {
             return Some(After::Keep);
+        }
+        if client.is_silent_for_good() {
+            return Some(After::Close);
         }
         match client.link.finish(&mut self.shared.net) {
             Ok(true) => {}

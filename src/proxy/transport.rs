@@ -232,6 +232,12 @@ impl Link {
         Ok(())
     }
 
+    /// True where there is no TLS.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
     /// True until the handshake is done; never without TLS.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
@@ -272,27 +278,45 @@ impl Link {
     /// `into`.
     ///
     /// # Errors
-    /// The connection is broken; `UnexpectedEof` when a TLS peer ended without saying so
-    /// (RFC 8446, section 6.1), so that what came may be cut short.
+    /// As [`Link::receive`].
     pub fn read<N: Net>(
         &mut self,
         net: &mut N,
         scratch: &mut [u8],
         into: &mut Buffer,
     ) -> io::Result<Got> {
+        let (got, plain) = self.receive(net, scratch, into)?;
+        if !plain.is_empty() {
+            into.extend(plain);
+        }
+        Ok(got)
+    }
+
+    /// Reads once from the socket, at most as much as `scratch` takes. What came in the clear is
+    /// returned where it lies; what came in TLS is added to `into`.
+    ///
+    /// # Errors
+    /// The connection is broken; `UnexpectedEof` when a TLS peer ended without saying so
+    /// (RFC 8446, section 6.1), so that what came may be cut short.
+    pub fn receive<'s, N: Net>(
+        &mut self,
+        net: &mut N,
+        scratch: &'s mut [u8],
+        into: &mut Buffer,
+    ) -> io::Result<(Got, &'s [u8])> {
         if self.ended {
-            return Ok(Got::End);
+            return Ok((Got::End, &[]));
         }
         if !self.readable {
-            return Ok(Got::Blocked);
+            return Ok((Got::Blocked, &[]));
         }
         let count = match net.read(self.socket, scratch) {
             Ok(count) => count.min(scratch.len()),
             Err(why) if why.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                return Ok(Got::Blocked);
+                return Ok((Got::Blocked, &[]));
             }
-            Err(why) if why.kind() == ErrorKind::Interrupted => return Ok(Got::Bytes(0)),
+            Err(why) if why.kind() == ErrorKind::Interrupted => return Ok((Got::Bytes(0), &[])),
             Err(why) => return Err(why),
         };
         // A short read took all there was, and whatever comes later makes a new edge. Only an end
@@ -318,13 +342,12 @@ impl Link {
             // No edge will follow for an end that has come already.
             self.readable |= ended;
             flushed?;
-            return Ok(result);
+            return Ok((result, &[]));
         }
         if count == 0 {
-            return Ok(Got::End);
+            return Ok((Got::End, &[]));
         }
-        into.extend(got);
-        Ok(Got::Bytes(count))
+        Ok((Got::Bytes(count), got))
     }
 
     /// Writes as much of `from` as the socket takes. With TLS, the bytes of a record that is not on

@@ -149,11 +149,11 @@ impl<N: Net> Worker<N> {
             let current = self.conns.get_mut(slot).filter(|held| held.serial == serial);
             if let Some(held) = current {
                 held.queued = false;
-                self.run(slot, now);
+                self.run(slot, false, now);
             }
         }
         while let Some(slot) = self.timers.pop(now.instant) {
-            self.run(slot, now);
+            self.run(slot, true, now);
         }
         if self.drain_until.is_some_and(|until| until <= now.instant) {
             self.cut_all(now);
@@ -301,11 +301,11 @@ impl<N: Net> Worker<N> {
         self.enqueue(run);
     }
 
-    fn run(&mut self, slot: usize, now: Now) {
+    fn run(&mut self, slot: usize, due: bool, now: Now) {
         match self.conns.get(slot).map(|held| &held.conn) {
-            Some(Conn::Client(_)) => self.run_client(slot, now),
+            Some(Conn::Client(_)) => self.run_client(slot, due, now),
             Some(Conn::Upstream(upstream)) => match upstream.owner {
-                Some(owner) => self.run_client(owner, now),
+                Some(owner) => self.run_client(owner, due, now),
                 None => self.run_upstream(slot, now),
             },
             _ => {}

@@ -91,6 +91,8 @@ pub(crate) struct Exchange {
     pub(crate) called: bool,
     /// The connection stays after the reply.
     pub(crate) keep_alive: bool,
+    /// The client closes it after the reply.
+    pub(crate) last: bool,
     pub(crate) intake: Intake,
     /// Its place among those that its key may have at once.
     pub(crate) seat: Option<Seat>,
@@ -137,6 +139,7 @@ impl Exchange {
             parked: None,
             called: false,
             keep_alive,
+            last: false,
             intake,
             seat: None,
             path,
@@ -175,6 +178,12 @@ impl Exchange {
             Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
             _ => None,
         }
+    }
+
+    /// True when the client promised that this request is its last (RFC 9112 section 9.6), and all
+    /// of it is here.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last && self.body.is_complete()
     }
 
     /// Takes body bytes off the client's input; true when the body is whole.
