@@ -39,6 +39,27 @@ impl Meter {
     }
 }
 
+/// System calls of one worker since it began, those that failed included. Only ever grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Waits for something to become ready.
+    pub polls: u64,
+    /// Connections taken from listeners, and attempts to.
+    pub accepts: u64,
+    /// Connects begun.
+    pub connects: u64,
+    /// Sockets registered for readiness, once each.
+    pub registers: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Sending sides ended.
+    pub shutdowns: u64,
+    /// Sockets closed.
+    pub closes: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

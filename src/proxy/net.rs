@@ -4,6 +4,7 @@
 use crate::config::Url;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
+use crate::proxy::meter::Calls;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,6 +126,11 @@ pub trait Net {
     /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided.
     fn token_refused(&mut self, provider: usize, token: &Arc<Token>) {
         let _ = (provider, token);
+    }
+
+    /// How many system calls were made, where that is counted.
+    fn calls(&self) -> Calls {
+        Calls::default()
     }
 
     /// Takes an exchange that is over, where exchanges are written down. Never blocks: what cannot

@@ -220,10 +220,10 @@ impl Proxy {
 
 /// Runs a worker to its end and tells the keeper how it was, also when it panics: a process that
 /// goes on with fewer workers than it was told to have hides its trouble.
-fn run(drive: Drive, worker: Worker<MioNet>, keeper: &Sender<Notice>) {
+fn run(drive: Drive, mut worker: Worker<MioNet>, keeper: &Sender<Notice>) {
     // Sending fails only when the keeper is gone and the process about to end.
     let tell = || drop(keeper.send(Notice::Shutdown));
-    let words = match catch_unwind(AssertUnwindSafe(|| drive.run(worker, tell))) {
+    let words = match catch_unwind(AssertUnwindSafe(|| drive.run(&mut worker, tell))) {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("it panicked".to_owned()),

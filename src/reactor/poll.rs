@@ -4,6 +4,7 @@ use super::capture::Recorder;
 use super::resolve::Resolver;
 use super::tokens::Tokens;
 use crate::proxy::capture::Record;
+use crate::proxy::meter::Calls;
 use crate::proxy::net::{self, Lookup, Net, Ready, SocketId, TokenState};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -30,6 +31,8 @@ enum Io {
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// The system said that the socket failed.
+    failed: bool,
     io: Option<Io>,
 }
 
@@ -42,12 +45,26 @@ pub struct MioNet {
     slots: Vec<Slot>,
     free: Vec<u32>,
     recorder: Option<Recorder>,
+    calls: Calls,
 }
 
 impl MioNet {
     /// Makes an empty table whose sockets report to `registry`.
     pub(super) fn new(registry: Registry, resolver: Resolver, tokens: Tokens) -> Self {
-        Self { registry, resolver, tokens, slots: Vec::new(), free: Vec::new(), recorder: None }
+        Self {
+            registry,
+            resolver,
+            tokens,
+            slots: Vec::new(),
+            free: Vec::new(),
+            recorder: None,
+            calls: Calls::default(),
+        }
+    }
+
+    /// Counts a wait for readiness.
+    pub(super) const fn polled(&mut self) {
+        self.calls.polls += 1;
     }
 
     /// Leaves exchanges that are over with this recorder.
@@ -64,10 +81,11 @@ impl MioNet {
     }
 
     /// What an event of `mio` means for the socket that has its slot now. `None` for an empty slot.
-    pub(super) fn ready(&self, event: &Event) -> Option<Ready> {
+    pub(super) fn ready(&mut self, event: &Event) -> Option<Ready> {
         let slot = u32::try_from(event.token().0).ok()?;
-        let entry = self.slots.get(slot as usize).filter(|entry| entry.io.is_some())?;
+        let entry = self.slots.get_mut(slot as usize).filter(|entry| entry.io.is_some())?;
         let broken = event.is_error();
+        entry.failed |= broken;
         let read_closed = event.is_read_closed() || broken;
         Some(Ready {
             socket: SocketId { slot, generation: entry.generation },
@@ -84,6 +102,7 @@ impl MioNet {
             None => u32::try_from(self.slots.len())
                 .map_err(|_| io::Error::other("the socket table is full"))?,
         };
+        self.calls.registers += 1;
         let token = Token(slot as usize);
         let both = Interest::READABLE | Interest::WRITABLE;
         match &mut io {
@@ -94,17 +113,18 @@ impl MioNet {
         }
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             self.free.pop();
+            entry.failed = false;
             entry.io = Some(io);
             return Ok(SocketId { slot, generation: entry.generation });
         }
-        self.slots.push(Slot { generation: 0, io: Some(io) });
+        self.slots.push(Slot { generation: 0, failed: false, io: Some(io) });
         Ok(SocketId { slot, generation: 0 })
     }
 
     /// The stream behind an id that is alive.
     fn stream(&self, socket: SocketId) -> io::Result<&TcpStream> {
         match self.slots.get(socket.slot as usize) {
-            Some(Slot { generation, io: Some(Io::Stream(stream)) })
+            Some(Slot { generation, io: Some(Io::Stream(stream)), .. })
                 if *generation == socket.generation =>
             {
                 Ok(stream)
@@ -121,8 +141,9 @@ fn dead() -> io::Error {
 
 impl Net for MioNet {
     fn accept(&mut self, listener: SocketId) -> io::Result<(SocketId, SocketAddr)> {
+        self.calls.accepts += 1;
         let (stream, peer) = match self.slots.get(listener.slot as usize) {
-            Some(Slot { generation, io: Some(Io::Listener(it)) })
+            Some(Slot { generation, io: Some(Io::Listener(it)), .. })
                 if *generation == listener.generation =>
             {
                 it.accept()?
@@ -137,6 +158,7 @@ impl Net for MioNet {
     }
 
     fn connect(&mut self, address: SocketAddr) -> io::Result<SocketId> {
+        self.calls.connects += 1;
         let stream = TcpStream::connect(address)?;
         // Undecided yet: some systems refuse options until then, and slow is better than broken.
         let _ = stream.set_nodelay(true);
@@ -145,6 +167,12 @@ impl Net for MioNet {
 
     fn connected(&mut self, socket: SocketId) -> io::Result<()> {
         let stream = self.stream(socket)?;
+        let failed = self.slots.get(socket.slot as usize).is_some_and(|slot| slot.failed);
+        // Linux says writable only of a connect that is decided, and tells with it of a failure:
+        // the two questions below would cost a call each to hear the same again.
+        if cfg!(target_os = "linux") && !failed {
+            return Ok(());
+        }
         if let Some(error) = stream.take_error()? {
             return Err(error);
         }
@@ -158,6 +186,7 @@ impl Net for MioNet {
     }
 
     fn read(&mut self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
+        self.calls.reads += 1;
         let mut stream = self.stream(socket)?;
         loop {
             match stream.read(into) {
@@ -168,6 +197,7 @@ impl Net for MioNet {
     }
 
     fn write(&mut self, socket: SocketId, from: &[u8]) -> io::Result<usize> {
+        self.calls.writes += 1;
         let mut stream = self.stream(socket)?;
         loop {
             match stream.write(from) {
@@ -178,6 +208,7 @@ impl Net for MioNet {
     }
 
     fn shutdown(&mut self, socket: SocketId) {
+        self.calls.shutdowns += 1;
         if let Ok(stream) = self.stream(socket) {
             let _ = stream.shutdown(Shutdown::Write);
         }
@@ -190,6 +221,7 @@ impl Net for MioNet {
         }
         // Closing the descriptor takes it off the poll by itself: it has no copy.
         if entry.io.take().is_some() {
+            self.calls.closes += 1;
             entry.generation = entry.generation.wrapping_add(1);
             self.free.push(socket.slot);
         }
@@ -197,6 +229,10 @@ impl Net for MioNet {
 
     fn resolve(&mut self, host: &str, port: u16) -> Lookup {
         self.resolver.resolve(host, port)
+    }
+
+    fn calls(&self) -> Calls {
+        self.calls
     }
 
     fn record(&mut self, record: Record) {
@@ -278,11 +314,12 @@ mod tests {
     }
 
     /// Polls until `done` says that what it wanted has come.
-    fn until(poll: &mut Poll, net: &MioNet, mut done: impl FnMut(Ready) -> bool) {
+    fn until(poll: &mut Poll, net: &mut MioNet, mut done: impl FnMut(Ready) -> bool) {
         let mut events = Events::with_capacity(16);
         loop {
             poll.poll(&mut events, None).unwrap();
-            if events.iter().filter_map(|event| net.ready(event)).any(&mut done) {
+            let mut ready = events.iter().filter_map(|event| net.ready(event));
+            if ready.any(&mut done) {
                 return;
             }
         }
@@ -306,7 +343,7 @@ mod tests {
         let (address, mut all) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
         let listener = net.listen(all.pop().unwrap()).unwrap();
         let mut peer = StdStream::connect(address).unwrap();
-        until(&mut poll, &net, |ready| ready.socket == listener && ready.readable);
+        until(&mut poll, &mut net, |ready| ready.socket == listener && ready.readable);
         let (socket, from) = net.accept(listener).unwrap();
         assert_eq!(from, peer.local_addr().unwrap());
         assert!(net.stream(socket).unwrap().nodelay().unwrap());
@@ -314,7 +351,7 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::WouldBlock);
 
         peer.write_all(b"ping").unwrap();
-        until(&mut poll, &net, |ready| ready.socket == socket && ready.readable);
+        until(&mut poll, &mut net, |ready| ready.socket == socket && ready.readable);
         let mut buffer = [0; 16];
         assert_eq!(net.read(socket, &mut buffer).unwrap(), 4);
         assert_eq!(net.read(socket, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -325,7 +362,7 @@ mod tests {
         assert_eq!(text, "pong");
 
         drop(peer);
-        until(&mut poll, &net, |ready| ready.socket == socket && ready.read_closed);
+        until(&mut poll, &mut net, |ready| ready.socket == socket && ready.read_closed);
         assert_eq!(net.read(socket, &mut buffer).unwrap(), 0);
     }
 
@@ -334,13 +371,13 @@ mod tests {
         let (mut poll, mut net) = net();
         let target = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = net.connect(target.local_addr().unwrap()).unwrap();
-        until(&mut poll, &net, |ready| ready.socket == socket && ready.writable);
+        until(&mut poll, &mut net, |ready| ready.socket == socket && ready.writable);
         net.connected(socket).unwrap();
 
         let address = target.local_addr().unwrap();
         drop(target);
         let refused = net.connect(address).unwrap();
-        until(&mut poll, &net, |ready| ready.socket == refused && ready.writable);
+        until(&mut poll, &mut net, |ready| ready.socket == refused && ready.writable);
         let error = net.connected(refused).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
