@@ -5,6 +5,7 @@ mod codex;
 mod common;
 pub(crate) mod demo;
 mod log;
+pub(crate) mod mock;
 pub(crate) mod run;
 mod scripted;
 pub(crate) mod serve;
@@ -51,6 +52,13 @@ pub(crate) enum Command {
     ///
     /// The exit code is 1 when there is none that is of use.
     Auth(auth::Args),
+    /// Run a scripted model server in any upstream's wire API, for tests and benchmarks.
+    ///
+    /// What it answers follows from a script to the byte, and when it answers, too: how many deltas,
+    /// how large, how far apart, how they are cut, where they fail. SIGINT and SIGTERM end it at
+    /// once.
+    #[command(after_help = mock::HELP)]
+    Mock(mock::Args),
 }
 
 /// The flags that describe where requests go.

@@ -13,7 +13,7 @@ pub const PREFIX: &str = "mock:";
 pub const STAMP_BYTES: usize = 18;
 
 /// The stamp before somebody writes the time into it.
-const STAMP_BLANK: &str = "@0000000000000000 ";
+pub(super) const STAMP_BLANK: &str = "@0000000000000000 ";
 
 /// Most deltas of one kind, and most bytes of one delta.
 const COUNT_MAX: u32 = 10_000_000;
@@ -151,6 +151,20 @@ impl Script {
         Ok(())
     }
 
+    /// Sets the keys that `pairs` names (`key=value` with commas between them) and leaves the others.
+    ///
+    /// # Errors
+    /// Which key or value is wrong, in words for people.
+    pub fn apply(&mut self, pairs: &str) -> Result<(), String> {
+        for pair in pairs.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| format!("{pair:?} in a script is no key=value"))?;
+            self.set(key.trim(), value.trim())?;
+        }
+        Ok(())
+    }
+
     /// Appends text delta `index`; the stamp, if there is one, is sixteen zeros.
     pub fn delta(&self, index: u32, out: &mut String) {
         let start = out.len();
@@ -267,12 +281,7 @@ impl FromStr for Script {
     /// Reads `key=value` pairs with commas between them; the empty text is the default script.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut script = Self::default();
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| format!("{pair:?} in a script is no key=value"))?;
-            script.set(key.trim(), value.trim())?;
-        }
+        script.apply(text)?;
         Ok(script)
     }
 }

@@ -1,0 +1,298 @@
+//! `patchbay mock`
+
+use super::common;
+use patchbay::config::address;
+use patchbay::mock::script::Script;
+use patchbay::mock::{Options, Server, Wire};
+use patchbay::proxy::transport::TlsTable;
+use patchbay::reactor::watch_signals;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What stands behind the flags in `--help`.
+pub(crate) const HELP: &str = "\
+A script is key=value pairs with commas between them; each key is also a flag of its own.
+  The flags say what every request gets. A model named mock:deltas=200,pace=20ms is the whole
+  script itself (what it leaves out has its default, whatever the flags say), and the header
+  x-mock-script: status=429 changes single keys of either. A wrong one is a 400 that names it.
+
+Paths:
+  POST /v1/chat/completions            chat: Chat Completions (also without /v1)
+  POST /v1/responses                   responses: Responses (also without /v1)
+  POST /backend-api/codex/responses    codex: the Codex backend of ChatGPT, with its refusals
+  POST /api/v1/chat/completions        gigachat, and POST /api/v2/oauth for a token of it
+  GET  /v1/models, /healthz, /counters (requests, deltas, bytes, open connections, answers)
+
+What is simulated, and what is not:
+  The text, the arguments ({\"call\":0,\"text\":...} of the request's first function tool, tool_0
+  without one) and the token counts (a delta is a token, a prompt 16) follow from the script
+  alone. Of a request only model, stream, stream_options, tools and functions are looked at; the
+  Codex path also asks for store, stream and instructions as the backend does. Any key passes.
+  Answers do not repeat a request's instructions, tools or settings. Without stream: true the
+  same answer comes as one document. GigaChat answers with one call at most. The model is always
+  mock-model; ids and times are new in each answer.
+  A delta frame of chat has 243 bytes and its text, of responses 220 to 240.
+  frames counts server-sent events, those before and behind the deltas and [DONE] too; each write
+  is one HTTP chunk. The timer ticks in milliseconds: a shorter pace holds on average. A write
+  that is late (a client that does not read) moves those behind it; none is ever merged. When
+  fail_after and cut_after are both reached, the lower number counts, and the failure if equal.
+  A client that ends its sending side while its answer waits is taken for gone. Nothing times
+  out. A request's body may have 64 MiB, an answer 128 MiB.";
+
+/// The flags of `mock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Port to listen on at 127.0.0.1; 0 or none takes a free one, which is printed.
+    #[arg(short, long, value_name = "N", env = "PATCHBAY_MOCK_PORT", conflicts_with = "listen")]
+    port: Option<u16>,
+
+    /// Address to listen on, IP:PORT [default: 127.0.0.1 with a free port].
+    #[arg(long, value_name = "ADDR", env = "PATCHBAY_MOCK_LISTEN", value_parser = address)]
+    listen: Option<SocketAddr>,
+
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = 1, env = "PATCHBAY_MOCK_WORKERS")]
+    workers: usize,
+
+    /// Answer this wire API alone: chat, responses, codex or gigachat (then also at
+    /// /v1/chat/completions) [default: all; the path decides].
+    #[arg(long, value_name = "NAME", env = "PATCHBAY_MOCK_DIALECT")]
+    dialect: Option<Wire>,
+
+    /// Speak TLS with this certificate (PEM, the chain behind it).
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Write {"port":N,"pid":N} to this file once listening.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_SERVER_INFO")]
+    server_info: Option<PathBuf>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or what RUST_LOG takes
+    /// [default: RUST_LOG, else info].
+    #[arg(long, value_name = "LEVEL", env = "PATCHBAY_MOCK_LOG_LEVEL")]
+    log_level: Option<String>,
+
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// The keys of a script as flags.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Script")]
+struct Keys {
+    /// The script as key=value,...; the flags below beat it.
+    #[arg(long, value_name = "SCRIPT", env = "PATCHBAY_MOCK_SCRIPT")]
+    script: Option<String>,
+
+    /// Text deltas [default: 16].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_DELTAS")]
+    deltas: Option<String>,
+
+    /// Bytes of text in each delta [default: 6].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_BYTES")]
+    bytes: Option<String>,
+
+    /// Reasoning deltas before the text [default: 0].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_REASONING")]
+    reasoning: Option<String>,
+
+    /// Calls of the request's first function tool behind the text [default: 0].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALLS")]
+    calls: Option<String>,
+
+    /// Argument deltas of each call [default: 4].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALL_DELTAS")]
+    call_deltas: Option<String>,
+
+    /// plain (words), code (quotes, backslashes, line ends) or cjk (three bytes a character)
+    /// [default: plain].
+    #[arg(long, value_name = "KIND", env = "PATCHBAY_MOCK_TEXT")]
+    text: Option<String>,
+
+    /// Begin every text delta with `@`, the time at which it is sent (16 digits, microseconds since
+    /// 1970) and a space [default: false].
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "PATCHBAY_MOCK_STAMP",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    stamp: Option<String>,
+
+    /// Time between a request and the first byte: 20ms, 500us, 2s [default: 0us].
+    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_FIRST")]
+    first: Option<String>,
+
+    /// Time between two writes [default: 0us].
+    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_PACE")]
+    pace: Option<String>,
+
+    /// Frames in one write; 0 puts the whole answer into one, or as many as 256 KiB need
+    /// [default: 1].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FRAMES")]
+    frames: Option<String>,
+
+    /// Most bytes of the body in one write, wherever that cuts; 0 cuts nowhere [default: 0].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SLICE")]
+    slice: Option<String>,
+
+    /// Answer with this HTTP status and an error instead, a 429 and a 503 with Retry-After; 0 for
+    /// none [default: 0].
+    #[arg(long, value_name = "STATUS", env = "PATCHBAY_MOCK_STATUS")]
+    status: Option<String>,
+
+    /// End with the error event of the wire API behind so many text deltas, at the end of the text
+    /// at the latest; without a stream, answer 500.
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FAIL_AFTER")]
+    fail_after: Option<String>,
+
+    /// Close the connection behind so many text deltas, at the end of the text at the latest.
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CUT_AFTER")]
+    cut_after: Option<String>,
+
+    /// Chooses the words [default: 1].
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SEED")]
+    seed: Option<String>,
+}
+
+impl Keys {
+    fn script(&self) -> Result<Script, String> {
+        let mut script = Script::default();
+        let named = self.script.as_deref().unwrap_or_default();
+        script.apply(named).map_err(|why| format!("--script: {why}"))?;
+        let flags = [
+            ("deltas", &self.deltas),
+            ("bytes", &self.bytes),
+            ("reasoning", &self.reasoning),
+            ("calls", &self.calls),
+            ("call_deltas", &self.call_deltas),
+            ("text", &self.text),
+            ("stamp", &self.stamp),
+            ("first", &self.first),
+            ("pace", &self.pace),
+            ("frames", &self.frames),
+            ("slice", &self.slice),
+            ("status", &self.status),
+            ("fail_after", &self.fail_after),
+            ("cut_after", &self.cut_after),
+            ("seed", &self.seed),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                script.set(key, value)?;
+            }
+        }
+        Ok(script)
+    }
+}
+
+/// Serves until a signal.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
+    common::start_log(args.log_level.as_deref(), "info", None);
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port.unwrap_or(0)));
+    let options = Options {
+        listen: args.listen.unwrap_or(local),
+        workers: args.workers,
+        script: args.keys.script()?,
+        wire: args.dialect,
+        tls: certificate(args)?,
+    };
+    let server = Server::start(&options)?;
+    watch_signals(&[SIGINT, SIGTERM], false, server.mailbox())
+        .map_err(|why| format!("cannot catch signals: {why}"))?;
+    let address = server.address();
+    if let Some(path) = &args.server_info {
+        common::write_server_info(path, address)?;
+    }
+    tell(&options, address).map_err(|why| format!("cannot write to stdout: {why}"))?;
+    server.keep()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn certificate(args: &Args) -> Result<Option<Arc<TlsTable>>, String> {
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let table = TlsTable::new(&[])?;
+    let read = |path: &PathBuf, what: &str| {
+        std::fs::read(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
+    };
+    let (chain, secret) = (read(certificate, "the certificate")?, read(key, "the private key")?);
+    table.set_server(&chain, &secret).map_err(|why| {
+        format!("{why} (certificate {}, key {})", certificate.display(), key.display())
+    })?;
+    Ok(Some(Arc::new(table)))
+}
+
+/// Says where it listens, for a program on stdout, and how to ask it, for a person on stderr.
+fn tell(options: &Options, address: SocketAddr) -> io::Result<()> {
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let mut out = io::stdout().lock();
+    writeln!(out, "patchbay mock listens on {scheme}://{address}")?;
+    out.flush()?;
+    let wire = options.wire.unwrap_or(Wire::Chat);
+    let body = match wire {
+        Wire::Chat | Wire::GigaChat => r#"{"model":"mock:deltas=5","stream":true,"messages":[]}"#,
+        Wire::Responses => r#"{"model":"mock:deltas=5","stream":true,"input":"hello"}"#,
+        Wire::Codex => {
+            r#"{"model":"mock:deltas=5","stream":true,"store":false,"instructions":"x","input":[]}"#
+        }
+    };
+    let insecure = if options.tls.is_some() { "k" } else { "" };
+    common::say(&format!(
+        "script: {}\ncurl -N{insecure} {scheme}://{address}{} -d '{body}'",
+        shown(&options.script),
+        wire.path()
+    ));
+    Ok(())
+}
+
+fn shown(script: &Script) -> String {
+    let text = script.to_string();
+    if text.is_empty() {
+        "the default (16 text deltas of 6 bytes, no pauses)".to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    fn keys(args: &[&str]) -> Result<Script, String> {
+        let command = super::super::Cli::command().no_binary_name(true);
+        let matches = command.try_get_matches_from([&["mock"], args].concat()).unwrap();
+        let (_, matches) = matches.subcommand().unwrap();
+        Args::from_arg_matches(matches).unwrap().keys.script()
+    }
+
+    #[test]
+    fn every_key_of_a_script_is_a_flag() {
+        let command = super::super::Cli::command();
+        let mock = command.find_subcommand("mock").unwrap();
+        let flags: Vec<_> = mock.get_arguments().map(|flag| flag.get_id().as_str()).collect();
+        for key in Script::KEYS {
+            assert!(flags.contains(&key), "--{key} is missing");
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_script_that_they_stand_beside() {
+        let script = keys(&["--script", "deltas=3,pace=1ms", "--deltas", "4", "--stamp"]);
+        assert_eq!(script, "deltas=4,pace=1ms,stamp=true".parse());
+        let script = keys(&["--call-deltas", "2", "--stamp=false", "--fail-after", "0"]);
+        assert_eq!(script, "call_deltas=2,fail_after=0".parse());
+        let why = keys(&["--pace", "20"]).unwrap_err();
+        assert_eq!(why, "pace=20: takes a number with us, ms or s");
+    }
+}

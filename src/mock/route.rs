@@ -1,0 +1,271 @@
+//! Which path means what, and everything that is answered without a script.
+
+use super::wire::{MODEL, Wire};
+use crate::config::Model;
+use crate::dialect::codex;
+use crate::fault::{Failure, Fault, Kind};
+use crate::wire::http1::{Method, RequestHead};
+use crate::wire::json;
+
+/// How long a token of GigaChat's lives, in seconds.
+const TOKEN_S: u64 = 1800;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// An answer of the script's.
+    Answer(Wire),
+    /// The one model, in a list of this wire API's.
+    Models(Wire),
+    /// The one model alone.
+    Model,
+    /// A token (GigaChat).
+    Token,
+    /// Whether the server is up.
+    Health,
+    /// What it did so far.
+    Counters,
+    /// A WebSocket, where Codex tries one first.
+    Socket,
+    /// Nothing that there is.
+    Missing,
+    /// A path that is there, with another method.
+    Method(&'static str),
+}
+
+/// A whole reply of its own.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// The methods that the path has, for a 405.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Route {
+    /// Finds it. With `only`, other wire APIs are not there, and GigaChat is at the path that its
+    /// newer host has, too.
+    pub(super) fn find(head: &RequestHead<'_>, only: Option<Wire>) -> Self {
+        let path = head.path.trim_end_matches('/');
+        let path = path.rfind("//").map_or(path, |at| path.get(at + 1..).unwrap_or(path));
+        let plain = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        let found = match plain {
+            "/chat/completions" if only == Some(Wire::GigaChat) => Self::Answer(Wire::GigaChat),
+            "/chat/completions" => Self::Answer(Wire::Chat),
+            "/responses" => Self::Answer(Wire::Responses),
+            "/models" if only == Some(Wire::GigaChat) => Self::Models(Wire::GigaChat),
+            "/models" => Self::Models(Wire::Chat),
+            "/healthz" | "/health" => Self::Health,
+            "/counters" => Self::Counters,
+            "/backend-api/codex/responses" => Self::Answer(Wire::Codex),
+            "/backend-api/codex/models" => Self::Models(Wire::Codex),
+            "/api/v1/chat/completions" => Self::Answer(Wire::GigaChat),
+            "/api/v1/models" => Self::Models(Wire::GigaChat),
+            "/api/v2/oauth" => Self::Token,
+            _ => match plain.strip_prefix("/models/") {
+                Some(MODEL) => Self::Model,
+                _ => Self::Missing,
+            },
+        };
+        let other = |wire| only.is_some_and(|only| only != wire);
+        match (found, head.method) {
+            (Self::Answer(wire), _) if other(wire) => Self::Missing,
+            (Self::Token, _) if other(Wire::GigaChat) => Self::Missing,
+            (Self::Answer(_), Method::Get) if head.upgrade_websocket => Self::Socket,
+            (Self::Answer(_) | Self::Token, Method::Post) | (Self::Missing, _) => found,
+            (Self::Answer(_) | Self::Token, _) => Self::Method("POST"),
+            (_, Method::Get | Method::Head) => found,
+            (..) => Self::Method("GET, HEAD"),
+        }
+    }
+}
+
+impl Document {
+    /// A JSON document.
+    pub(super) fn json(body: Vec<u8>) -> Self {
+        Self { status: 200, body, allow: None }
+    }
+
+    /// An error in the envelope of a wire API.
+    pub(super) fn failure(wire: Wire, failure: &Failure) -> Self {
+        let mut body = Vec::new();
+        wire.envelope(failure, &mut body);
+        Self { status: failure.status(), body, allow: None }
+    }
+
+    /// The 404, which says what there is.
+    pub(super) fn missing(path: &str, only: Option<Wire>) -> Self {
+        let all: Vec<String> = Wire::ALL
+            .into_iter()
+            .filter(|wire| only.is_none_or(|only| only == *wire))
+            .map(|wire| format!("POST {}", wire.path()))
+            .collect();
+        let flag = only.map_or(String::new(), |wire| format!(" with --dialect {}", wire.name()));
+        let path: String = path.chars().take(200).collect();
+        let words = format!(
+            "nothing is at {path}; this patchbay mock{flag} answers {}, GET /v1/models, \
+             GET /healthz and GET /counters",
+            all.join(", ")
+        );
+        Self::failure(Wire::Chat, &Failure::new(Fault::client(Kind::NotFound), words))
+    }
+
+    /// The 405.
+    pub(super) fn method(path: &str, allow: &'static str) -> Self {
+        let words = format!("{path} takes {allow}");
+        let failure = Failure::new(Fault::client(Kind::MethodNotAllowed), words);
+        Self { allow: Some(allow), ..Self::failure(Wire::Chat, &failure) }
+    }
+
+    /// The 426 that lets Codex fall back to HTTP at once.
+    pub(super) fn no_socket(wire: Wire) -> Self {
+        let mut failure = Failure::bad_request("no WebSocket is spoken here; post over HTTP");
+        failure.status = Some(426);
+        Self::failure(wire, &failure)
+    }
+
+    /// The one model, in a list.
+    pub(super) fn models(wire: Wire, unix_s: u64) -> Self {
+        let models = [model()];
+        let mut body = Vec::new();
+        match wire {
+            Wire::Codex => codex::catalog(&models, &mut body),
+            Wire::GigaChat => body.extend_from_slice(
+                format!(
+                    "{{\"data\":[{{\"id\":\"{MODEL}\",\"object\":\"model\",\
+                     \"owned_by\":\"salutedevices\",\"type\":\"chat\"}}],\"object\":\"list\"}}"
+                )
+                .as_bytes(),
+            ),
+            Wire::Chat | Wire::Responses => codex::list(&models, unix_s, &mut body),
+        }
+        Self::json(body)
+    }
+
+    /// The one model.
+    pub(super) fn model(unix_s: u64) -> Self {
+        let mut body = Vec::new();
+        codex::one(&model(), unix_s, &mut body);
+        Self::json(body)
+    }
+
+    /// A token for half an hour, to whoever asks as GigaChat wants it.
+    pub(super) fn token(seen: &TokenRequest, id: u64, unix_s: u64) -> Self {
+        let refuse = |status, code, message: &str| {
+            let body = format!("{{\"code\":{code},\"message\":\"{message}\"}}").into_bytes();
+            Self { status, body, allow: None }
+        };
+        if !seen.basic {
+            return refuse(401, 4, "Can't decode 'Authorization' header");
+        }
+        if !seen.request_id {
+            return refuse(400, 1, "RqUID is missing or no UUID");
+        }
+        if !seen.scope {
+            return refuse(400, 5, "scope is empty");
+        }
+        let expires_ms = (unix_s + TOKEN_S) * 1000;
+        let mut body = vec![b'{'];
+        json::member("access_token", &format!("mock-token-{id:016x}"), &mut body);
+        json::member_number("expires_at", expires_ms, &mut body);
+        body.push(b'}');
+        Self::json(body)
+    }
+}
+
+/// What a request for a token shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TokenRequest {
+    basic: bool,
+    request_id: bool,
+    scope: bool,
+}
+
+impl TokenRequest {
+    pub(super) fn new(head: &RequestHead<'_>) -> Self {
+        let basic = head.authorization.and_then(|value| value.split_once(' '));
+        let basic = basic.is_some_and(|(scheme, key)| {
+            scheme.eq_ignore_ascii_case("basic") && !key.trim().is_empty()
+        });
+        Self { basic, request_id: head.text("rquid").is_some_and(is_uuid), scope: false }
+    }
+
+    pub(super) fn read(&mut self, body: &[u8]) {
+        let mut pairs = body.split(|byte| *byte == b'&');
+        self.scope =
+            pairs.any(|pair| pair.strip_prefix(b"scope=").is_some_and(|it| !it.is_empty()));
+    }
+}
+
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`
+fn is_uuid(text: &str) -> bool {
+    let groups = text.split('-').map(str::len);
+    groups.eq([8, 4, 4, 4, 12]) && text.bytes().all(|it| it == b'-' || it.is_ascii_hexdigit())
+}
+
+fn model() -> Model {
+    Model {
+        id: MODEL.to_owned(),
+        context_window: 200_000,
+        images: false,
+        reasoning: false,
+        apply_patch: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::http1::{HeadLimits, HeadSearch};
+
+    fn route(line: &str, only: Option<Wire>) -> Route {
+        let text = format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let limits =
+            HeadLimits { head_bytes_max: 4096, request_line_bytes_max: 1024, headers_max: 8 };
+        let (head, _) = HeadSearch::default().request(text.as_bytes(), &limits).unwrap().unwrap();
+        Route::find(&head, only)
+    }
+
+    #[test]
+    fn paths_decide() {
+        for (line, expected) in [
+            ("POST /v1/chat/completions", Route::Answer(Wire::Chat)),
+            ("POST /chat/completions?x=1", Route::Answer(Wire::Chat)),
+            ("POST //v1/responses/", Route::Answer(Wire::Responses)),
+            ("POST /responses", Route::Answer(Wire::Responses)),
+            ("POST /backend-api/codex/responses", Route::Answer(Wire::Codex)),
+            ("POST /api/v1/chat/completions", Route::Answer(Wire::GigaChat)),
+            ("POST /api/v2/oauth", Route::Token),
+            ("GET /v1/models", Route::Models(Wire::Chat)),
+            ("HEAD /v1/models/mock-model", Route::Model),
+            ("GET /v1/models/other", Route::Missing),
+            ("GET /v1/chat/completions", Route::Method("POST")),
+            ("DELETE /healthz", Route::Method("GET, HEAD")),
+            ("POST /v1", Route::Missing),
+            ("POST /v1embeddings", Route::Missing),
+            ("GET /", Route::Missing),
+        ] {
+            assert_eq!(route(line, None), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn one_dialect_alone_hides_the_others() {
+        let giga = Some(Wire::GigaChat);
+        assert_eq!(route("POST /v1/responses", giga), Route::Missing);
+        assert_eq!(route("POST /v1/chat/completions", giga), Route::Answer(Wire::GigaChat));
+        assert_eq!(route("POST /api/v2/oauth", Some(Wire::Chat)), Route::Missing);
+        assert_eq!(route("GET /healthz", giga), Route::Health);
+        let said = String::from_utf8(Document::missing("/x", giga).body).unwrap();
+        assert!(said.contains("--dialect gigachat") && !said.contains("responses"), "{said}");
+    }
+
+    #[test]
+    fn uuids() {
+        assert!(is_uuid("6f0b1291-c7f3-43c6-bb2e-9f3efb2dc98e"));
+        for text in ["", "6f0b1291c7f343c6bb2e9f3efb2dc98e", "zf0b1291-c7f3-43c6-bb2e-9f3efb2dc98e"]
+        {
+            assert!(!is_uuid(text), "{text}");
+        }
+    }
+}
