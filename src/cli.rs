@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// how large, how far apart, how they are cut, where they fail. SIGINT and SIGTERM end it at
     /// once.
     #[command(after_help = mock::HELP)]
-    Mock(mock::Args),
+    Mock(Box<mock::Args>),
 }
 
 /// The flags that describe where requests go.

@@ -90,31 +90,31 @@ pub(crate) struct Args {
 struct Keys {
     /// The script as key=value,...; the flags below beat it.
     #[arg(long, value_name = "SCRIPT", env = "PATCHBAY_MOCK_SCRIPT")]
-    script: Option<String>,
+    script: Option<Script>,
 
     /// Text deltas [default: 16].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_DELTAS")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_DELTAS", value_parser = key("deltas"))]
     deltas: Option<String>,
 
     /// Bytes of text in each delta [default: 6].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_BYTES")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_BYTES", value_parser = key("bytes"))]
     bytes: Option<String>,
 
     /// Reasoning deltas before the text [default: 0].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_REASONING")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_REASONING", value_parser = key("reasoning"))]
     reasoning: Option<String>,
 
     /// Calls of the request's first function tool behind the text [default: 0].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALLS")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALLS", value_parser = key("calls"))]
     calls: Option<String>,
 
     /// Argument deltas of each call [default: 4].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALL_DELTAS")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CALL_DELTAS", value_parser = key("call_deltas"))]
     call_deltas: Option<String>,
 
     /// plain (words), code (quotes, backslashes, line ends) or cjk (three bytes a character)
     /// [default: plain].
-    #[arg(long, value_name = "KIND", env = "PATCHBAY_MOCK_TEXT")]
+    #[arg(long, value_name = "KIND", env = "PATCHBAY_MOCK_TEXT", value_parser = key("text"))]
     text: Option<String>,
 
     /// Begin every text delta with `@`, the time at which it is sent (16 digits, microseconds since
@@ -123,6 +123,7 @@ struct Keys {
         long,
         value_name = "BOOL",
         env = "PATCHBAY_MOCK_STAMP",
+        value_parser = key("stamp"),
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true"
@@ -130,46 +131,49 @@ struct Keys {
     stamp: Option<String>,
 
     /// Time between a request and the first byte: 20ms, 500us, 2s [default: 0us].
-    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_FIRST")]
+    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_FIRST", value_parser = key("first"))]
     first: Option<String>,
 
     /// Time between two writes [default: 0us].
-    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_PACE")]
+    #[arg(long, value_name = "TIME", env = "PATCHBAY_MOCK_PACE", value_parser = key("pace"))]
     pace: Option<String>,
 
     /// Frames in one write; 0 puts the whole answer into one, or as many as 256 KiB need
     /// [default: 1].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FRAMES")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FRAMES", value_parser = key("frames"))]
     frames: Option<String>,
 
     /// Most bytes of the body in one write, wherever that cuts; 0 cuts nowhere [default: 0].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SLICE")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SLICE", value_parser = key("slice"))]
     slice: Option<String>,
 
     /// Answer with this HTTP status and an error instead, a 429 and a 503 with Retry-After; 0 for
     /// none [default: 0].
-    #[arg(long, value_name = "STATUS", env = "PATCHBAY_MOCK_STATUS")]
+    #[arg(long, value_name = "STATUS", env = "PATCHBAY_MOCK_STATUS", value_parser = key("status"))]
     status: Option<String>,
 
     /// End with the error event of the wire API behind so many text deltas, at the end of the text
     /// at the latest; without a stream, answer 500.
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FAIL_AFTER")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_FAIL_AFTER", value_parser = key("fail_after"))]
     fail_after: Option<String>,
 
     /// Close the connection behind so many text deltas, at the end of the text at the latest.
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CUT_AFTER")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_CUT_AFTER", value_parser = key("cut_after"))]
     cut_after: Option<String>,
 
     /// Chooses the words [default: 1].
-    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SEED")]
+    #[arg(long, value_name = "N", env = "PATCHBAY_MOCK_SEED", value_parser = key("seed"))]
     seed: Option<String>,
+}
+
+/// Checks the value of a key, so that a wrong one is wrong usage.
+fn key(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync {
+    move |value| Script::default().set(key, value).map(|()| value.to_owned())
 }
 
 impl Keys {
     fn script(&self) -> Result<Script, String> {
-        let mut script = Script::default();
-        let named = self.script.as_deref().unwrap_or_default();
-        script.apply(named).map_err(|why| format!("--script: {why}"))?;
+        let mut script = self.script.unwrap_or_default();
         let flags = [
             ("deltas", &self.deltas),
             ("bytes", &self.bytes),
@@ -271,7 +275,8 @@ mod tests {
 
     fn keys(args: &[&str]) -> Result<Script, String> {
         let command = super::super::Cli::command().no_binary_name(true);
-        let matches = command.try_get_matches_from([&["mock"], args].concat()).unwrap();
+        let matches = command.try_get_matches_from([&["mock"], args].concat());
+        let matches = matches.map_err(|why| why.to_string())?;
         let (_, matches) = matches.subcommand().unwrap();
         Args::from_arg_matches(matches).unwrap().keys.script()
     }
@@ -293,6 +298,6 @@ mod tests {
         let script = keys(&["--call-deltas", "2", "--stamp=false", "--fail-after", "0"]);
         assert_eq!(script, "call_deltas=2,fail_after=0".parse());
         let why = keys(&["--pace", "20"]).unwrap_err();
-        assert_eq!(why, "pace=20: takes a number with us, ms or s");
+        assert!(why.contains("pace=20: takes a number with us, ms or s"), "{why}");
     }
 }

@@ -90,13 +90,17 @@ enum Phase {
 #[derive(Debug)]
 struct Intake {
     route: Route,
+    /// The path, where the reply names it.
     path: String,
     manner: Manner,
+    /// The reply is a head alone.
     bodiless: bool,
+    /// Bytes of a body that is not chunked.
     length: usize,
     /// The decoder of a chunked body, and what it found.
     chunks: Option<(BodyDecoder, Vec<u8>)>,
     coding: Option<String>,
+    /// The field `x-mock-script`.
     script: Option<String>,
     token: TokenRequest,
 }
@@ -105,22 +109,20 @@ impl Intake {
     /// # Errors
     /// The status and the words for a body that is not taken.
     fn new(head: &RequestHead<'_>, only: Option<Wire>) -> Result<Self, (u16, String)> {
-        let refused = |status, why: &dyn ToString| (status, why.to_string());
-        let decoder = BodyDecoder::new(head.framing, BODY_LIMITS);
-        let decoder = decoder.map_err(|fault| refused(fault.status(), &fault))?;
+        let decoder = BodyDecoder::new(head.framing, BODY_LIMITS)
+            .map_err(|fault| (fault.status(), fault.to_string()))?;
         let route = Route::find(head, only);
-        let known = matches!(route, Route::Missing | Route::Method(_));
-        let script = match head.header("x-mock-script") {
+        let told = matches!(route, Route::Missing | Route::Method(_));
+        let script = match head.header("x-mock-script").map(std::str::from_utf8) {
             None => None,
-            Some(_) => Some(
-                head.text("x-mock-script")
-                    .ok_or_else(|| refused(400, &"the header 'x-mock-script' is not ASCII"))?
-                    .to_owned(),
-            ),
+            Some(Ok(script)) => Some(script.to_owned()),
+            Some(Err(_)) => {
+                return Err((400, "the header 'x-mock-script' is not UTF-8".to_owned()));
+            }
         };
         Ok(Self {
             route,
-            path: if known { head.path.to_owned() } else { String::new() },
+            path: if told { head.path.to_owned() } else { String::new() },
             manner: Manner { chunks: head.version == Version::Http11, keep_alive: head.keep_alive },
             bodiless: head.method == Method::Head,
             length: match head.framing {
@@ -131,7 +133,10 @@ impl Intake {
             chunks: (head.framing == BodyFraming::Chunked).then(|| (decoder, Vec::new())),
             coding: head.content_encoding.filter(|it| !coding::is_identity(it)).map(str::to_owned),
             script,
-            token: TokenRequest::new(head),
+            token: match route {
+                Route::Token => TokenRequest::new(head),
+                _ => TokenRequest::default(),
+            },
         })
     }
 }

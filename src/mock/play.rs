@@ -231,3 +231,104 @@ fn hex(value: u64) -> [u8; 16] {
     let _ = write!(rest, "{value:016x}");
     digits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::reply::Key;
+    use crate::mock::wire::{Form, Wire};
+    use std::cell::Cell;
+
+    const CHUNKS: Manner = Manner { chunks: true, keep_alive: true };
+    const PLAIN: Manner = Manner { chunks: false, keep_alive: false };
+
+    fn begin(wire: Wire, script: &str, manner: Manner, now: Instant) -> Play {
+        let script: Script = script.parse().unwrap();
+        let form = Form { stream: true, tool: "look".to_owned(), ..Form::default() };
+        let reply = Reply::new(&Key::new(wire, form, &script), 16 << 20).unwrap();
+        Play::new(Arc::new(reply), &script, manner, 0xabc, 1_700_000_000, now)
+    }
+
+    /// Every write, and the deltas of all.
+    fn writes(play: &mut Play) -> (Vec<String>, u32) {
+        let (mut writes, mut deltas, clock) = (Vec::new(), 0, Cell::new(1_700_000_000_000_000));
+        while !play.is_over() {
+            let mut out = Vec::new();
+            deltas += play.compose(|| clock.replace(clock.get() + 1000), &mut out);
+            writes.push(String::from_utf8(out).unwrap());
+        }
+        (writes, deltas)
+    }
+
+    /// The body without head and chunks.
+    fn body(writes: &[String]) -> String {
+        let whole = writes.concat();
+        let mut rest = whole.split_once("\r\n\r\n").unwrap().1;
+        let mut body = String::new();
+        while let Some((size, behind)) = rest.split_once("\r\n") {
+            let size = usize::from_str_radix(size, 16).unwrap();
+            body += &behind[..size];
+            rest = &behind[size + 2..];
+        }
+        body
+    }
+
+    #[test]
+    fn any_slice_gives_the_same_bytes() {
+        let script = "stamp=true,bytes=24,deltas=3,calls=1,reasoning=1";
+        for wire in Wire::ALL {
+            let now = Instant::now();
+            let (whole, deltas) = writes(&mut begin(wire, script, CHUNKS, now));
+            // Each stamp is first sent in a write of its own.
+            let expected = body(&whole);
+            assert!(
+                expected.contains("@1700000000000000 ") && expected.contains("@1700000000002000 ")
+            );
+            assert!(!expected.contains("4102444799") && !expected.contains("@0000"));
+            for slice in 1..60 {
+                let script = format!("{script},slice={slice}");
+                let (cut, count) = writes(&mut begin(wire, &script, CHUNKS, now));
+                assert_eq!(body(&cut), expected, "{wire:?} {slice}");
+                assert_eq!(count, deltas, "{wire:?} {slice}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_goes_with_the_first_write_and_the_end_with_the_last() {
+        let now = Instant::now();
+        let (all, deltas) = writes(&mut begin(Wire::Chat, "deltas=2", CHUNKS, now));
+        assert_eq!((all.len(), deltas), (5, 2));
+        assert!(all[0].starts_with("HTTP/1.1 200 OK\r\n") && all[0].contains("\"role\""));
+        assert!(all[0].contains("\r\nx-request-id: 0000000000000abc\r\n"));
+        assert!(all[4].ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"));
+        let (all, _) = writes(&mut begin(Wire::Chat, "frames=0", PLAIN, now));
+        assert_eq!(all.len(), 1);
+        assert!(all[0].contains("connection: close\r\n") && all[0].ends_with("[DONE]\n\n"));
+        // Too much for one write is cut between frames.
+        let mut play = begin(Wire::Chat, "frames=0,deltas=3000", CHUNKS, now);
+        let (all, deltas) = writes(&mut play);
+        assert_eq!((all.len(), deltas), (3, 3000));
+        assert!(all[1].ends_with("\n\n\r\n") && all[1].len() <= WRITE_BYTES_MAX + 12);
+        // A frame that is too much alone goes whole.
+        let (all, _) = writes(&mut begin(Wire::Chat, "frames=0,bytes=300000", CHUNKS, now));
+        assert_eq!(all.len(), 18);
+    }
+
+    #[test]
+    fn a_late_write_keeps_the_pace_and_a_stall_moves_what_follows() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let mut play = begin(Wire::Chat, "first=10ms,pace=20ms", CHUNKS, start);
+        assert_eq!(play.due, ms(10));
+        play.advance(ms(13));
+        assert_eq!(play.due, ms(30), "three milliseconds late, and none is lost");
+        play.advance(ms(65));
+        assert_eq!(play.due, ms(50), "one write is made up for");
+        play.advance(ms(5000));
+        assert_eq!(play.due, ms(5000), "a hundred are not");
+        let mut play = begin(Wire::Chat, "pace=200us", CHUNKS, start);
+        play.advance(ms(4));
+        assert_eq!(play.due, start + Duration::from_micros(200), "the timer ticks in milliseconds");
+    }
+}

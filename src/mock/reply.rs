@@ -18,14 +18,8 @@ use std::time::Duration;
 /// What the prompt is said to have had.
 pub const PROMPT_TOKENS: u64 = 16;
 
-/// The largest answer that is made, in bytes.
-const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// What a delta costs besides its text, at least.
 const FRAME_BYTES: u64 = 180;
-/// Answers that are kept, and their bytes.
-const CACHED_MAX: usize = 1024;
-const CACHED_BYTES_MAX: usize = 256 << 20;
-
 /// A time that every answer is made with and that is put right when it is sent: 2099, ten digits.
 const CREATED: u64 = 4_102_444_799;
 /// Where the ids of every answer come from; the first half of each is put right when it is sent.
@@ -127,11 +121,11 @@ fn extent(script: &Script) -> (u32, End) {
 }
 
 impl Reply {
-    /// Makes the answer.
+    /// Makes the answer, of at most so many bytes.
     ///
     /// # Errors
-    /// It would be too large.
-    pub(super) fn new(key: &Key) -> Result<Self, Failure> {
+    /// It would be larger.
+    pub(super) fn new(key: &Key, bytes_max: usize) -> Result<Self, Failure> {
         let script = &key.script;
         if script.status != 0 {
             return Ok(Self::error(key, &key.wire.failure(script.status)));
@@ -141,16 +135,17 @@ impl Reply {
             // Nothing was sent yet that a status could not take back.
             return Ok(Self::error(key, &failure(deltas)));
         }
-        if weight(key) > ANSWER_BYTES_MAX as u64 {
-            return Err(too_large(script));
-        }
         let mut maker = Maker::new(key);
-        if key.form.stream {
-            maker.stream(deltas, end)?;
+        let fits = weight(key) <= bytes_max as u64
+            && match key.form.stream {
+                true => maker.stream(deltas, end, bytes_max),
+                false => maker.document(deltas, end),
+            };
+        if fits {
+            Ok(maker.finish(end == End::Cut, deltas))
         } else {
-            maker.document(deltas, end);
+            Err(too_large(script, bytes_max))
         }
-        Ok(maker.finish(end == End::Cut, deltas))
     }
 
     fn error(key: &Key, failure: &Failure) -> Self {
@@ -194,8 +189,8 @@ fn weight(key: &Key) -> u64 {
     pieces.saturating_mul(text + FRAME_BYTES)
 }
 
-fn too_large(script: &Script) -> Failure {
-    let max = ANSWER_BYTES_MAX >> 20;
+fn too_large(script: &Script, bytes_max: usize) -> Failure {
+    let max = bytes_max >> 20;
     let Script { deltas, bytes, reasoning, calls, call_deltas, .. } = script;
     Failure::bad_request(format!(
         "an answer with deltas={deltas},bytes={bytes},reasoning={reasoning},calls={calls},\
@@ -203,7 +198,7 @@ fn too_large(script: &Script) -> Failure {
     ))
 }
 
-/// Offsets fit: nothing is made that is larger than a few times [`ANSWER_BYTES_MAX`].
+/// Offsets fit: the largest answer is far below 4 GiB.
 fn offset(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
@@ -225,10 +220,11 @@ impl<'k> Maker<'k> {
         Self { key, encoder, bytes: Vec::new(), frames: Vec::new(), length: None }
     }
 
-    fn stream(&mut self, deltas: u32, end: End) -> Result<(), Failure> {
+    /// Whether it came to its end within its bounds.
+    fn stream(&mut self, deltas: u32, end: End, bytes_max: usize) -> bool {
         let (mut count, mut from) = (0, 0);
         let (bytes, frames, encoder) = (&mut self.bytes, &mut self.frames, &mut self.encoder);
-        let whole = tell(self.key, deltas, end, &mut |event| {
+        tell(self.key, deltas, end, &mut |event| {
             encoder.event(event, CREATED, bytes);
             let fresh = bytes.get(from..).unwrap_or_default();
             for at in memmem::find_iter(fresh, b"\n\n") {
@@ -242,12 +238,11 @@ impl<'k> Maker<'k> {
                 last.deltas = count;
             }
             from = bytes.len();
-            from <= ANSWER_BYTES_MAX
-        });
-        if whole { Ok(()) } else { Err(too_large(&self.key.script)) }
+            from <= bytes_max
+        })
     }
 
-    fn document(&mut self, deltas: u32, end: End) {
+    fn document(&mut self, deltas: u32, end: End) -> bool {
         let document = |deltas| {
             let mut answer = Answer::default();
             tell(self.key, deltas, End::Whole, &mut |event| {
@@ -274,6 +269,7 @@ impl<'k> Maker<'k> {
             self.bytes.truncate(same.min(self.bytes.len().saturating_sub(1)));
         }
         self.frames = vec![Frame { end: offset(self.bytes.len()), deltas: 0 }];
+        true
     }
 
     fn finish(self, cut: bool, deltas: u32) -> Reply {
@@ -416,13 +412,21 @@ impl Text {
 }
 
 /// The answers that were made, so that each is made once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cache {
     replies: HashMap<Key, Arc<Reply>>,
     bytes: usize,
+    replies_max: usize,
+    bytes_max: usize,
+    answer_bytes_max: usize,
 }
 
 impl Cache {
+    /// A cache of so many answers of so many bytes, none of which is larger than the last number.
+    pub(super) fn new(replies_max: usize, bytes_max: usize, answer_bytes_max: usize) -> Self {
+        Self { replies: HashMap::new(), bytes: 0, replies_max, bytes_max, answer_bytes_max }
+    }
+
     /// The answer of a key.
     ///
     /// # Errors
@@ -431,9 +435,9 @@ impl Cache {
         if let Some(reply) = self.replies.get(&key) {
             return Ok(Arc::clone(reply));
         }
-        let reply = Arc::new(Reply::new(&key)?);
+        let reply = Arc::new(Reply::new(&key, self.answer_bytes_max)?);
         let bytes = reply.bytes.len();
-        if self.replies.len() >= CACHED_MAX || self.bytes + bytes > CACHED_BYTES_MAX {
+        if self.replies.len() >= self.replies_max || self.bytes + bytes > self.bytes_max {
             // Whoever sends that many different scripts does not repeat them.
             self.replies.clear();
             self.bytes = 0;
@@ -441,5 +445,118 @@ impl Cache {
         self.bytes += bytes;
         self.replies.insert(key, Arc::clone(&reply));
         Ok(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcode::{Form as Shape, Transcoder};
+
+    fn key(wire: Wire, stream: bool, script: &str) -> Key {
+        let form = Form { stream, tool: "look".to_owned(), ..Form::default() };
+        Key::new(wire, form, &script.parse().unwrap())
+    }
+
+    #[test]
+    fn frames_and_sites_are_where_they_should_be() {
+        for wire in Wire::ALL {
+            let reply =
+                Reply::new(&key(wire, true, "deltas=5,stamp=true,bytes=20,calls=1"), 1 << 20)
+                    .unwrap();
+            let bytes = &reply.bytes;
+            let mut start = 0;
+            for frame in &reply.frames {
+                let text = std::str::from_utf8(&bytes[start..frame.end as usize]).unwrap();
+                assert!(text.ends_with("\n\n") && text.matches("\n\n").count() == 1, "{text}");
+                start = frame.end as usize;
+            }
+            assert_eq!(start, bytes.len());
+            assert!(reply.sites.is_sorted_by_key(|site| site.at));
+            let stamps =
+                |delta| reply.sites.iter().filter(|site| site.holds == Holds::Stamp(delta)).count();
+            let repeats = if matches!(wire, Wire::Chat | Wire::GigaChat) { 1 } else { 5 };
+            assert!((0..5).all(|delta| stamps(delta) == repeats), "{wire:?}");
+            assert_eq!(reply.repeats_stamps(), repeats > 1);
+            for site in &reply.sites {
+                let text = std::str::from_utf8(&bytes[site.range()]).unwrap();
+                match site.holds {
+                    Holds::Stamp(_) => assert_eq!(text, "0000000000000000"),
+                    Holds::Created => assert_eq!(text, "4102444799"),
+                    Holds::Id => assert!(text.bytes().all(|it| it.is_ascii_hexdigit())),
+                }
+            }
+            let text = std::str::from_utf8(bytes).unwrap();
+            let created = text.matches("4102444799").count();
+            let sites = reply.sites.iter().filter(|site| site.holds == Holds::Created).count();
+            assert_eq!(created, sites);
+        }
+    }
+
+    #[test]
+    fn the_proxys_own_reader_understands_every_answer() {
+        for name in ["chat", "responses"] {
+            let dialect = crate::dialect::by_name(name).unwrap();
+            for (stream, shape) in [(true, Shape::Stream), (false, Shape::Document)] {
+                let script: Script = "deltas=7,text=code,calls=2,reasoning=2".parse().unwrap();
+                let key = key(name.parse().unwrap(), stream, &script.to_string());
+                let reply = Reply::new(&key, 1 << 20).unwrap();
+                let decoder = dialect.decoder(Default::default(), &Default::default());
+                let start =
+                    Start { ids: Ids::new(1), created_at: 1, codex: false, done_marker: false };
+                let encoder = key.wire.encoder(&Form::default(), start);
+                let mut through =
+                    Transcoder::new(decoder, encoder, shape, Shape::Document, 1 << 20);
+                let mut out = Vec::new();
+                through.push(&reply.bytes, 1, &mut out).unwrap();
+                through.finish(
+                    &reply.bytes[..if stream { 0 } else { reply.bytes.len() }],
+                    1,
+                    &mut out,
+                );
+                let outcome = through.outcome();
+                assert_eq!((outcome.failure.clone(), outcome.stop), (None, Some(Stop::Tool)));
+                assert_eq!(outcome.usage.is_some(), name == "responses" || !stream);
+                assert_eq!((outcome.parts, outcome.bad_frames), (4, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn answers_that_differ_in_pace_alone_are_made_once() {
+        let mut cache = Cache::new(8, 1 << 20, 1 << 20);
+        let make = |script: &str| key(Wire::Chat, true, script);
+        let first = cache.reply(make("pace=1ms,first=2s")).unwrap();
+        let second = cache.reply(make("frames=0,slice=5")).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        let other = cache.reply(make("deltas=17")).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        let document = cache.reply(key(Wire::Chat, false, "")).unwrap();
+        assert!(!Arc::ptr_eq(&first, &document));
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let mut cache = Cache::new(20, 100 << 10, 50 << 10);
+        for seed in 0..200 {
+            let script = format!("deltas=1,bytes={},seed={seed}", seed * 200);
+            cache.reply(key(Wire::GigaChat, true, &script)).unwrap();
+            let held: usize = cache.replies.values().map(|reply| reply.bytes.len()).sum();
+            assert!(held == cache.bytes && held <= 100 << 10 && cache.replies.len() <= 20);
+        }
+    }
+
+    #[test]
+    fn what_would_be_too_large_is_not_begun() {
+        for script in ["deltas=6000", "bytes=9000,deltas=200", "calls=1000,call_deltas=9999999"] {
+            for stream in [true, false] {
+                assert!(Reply::new(&key(Wire::Responses, stream, script), 1 << 20).is_err());
+            }
+        }
+        // Escapes make more of it, which shows only on the way.
+        let escaped = key(Wire::Chat, true, "deltas=100,bytes=10000,text=code");
+        assert!(weight(&escaped) < 1 << 20);
+        assert!(Reply::new(&escaped, 1 << 20).is_err());
+        assert!(Reply::new(&key(Wire::Chat, true, "deltas=100,bytes=10000"), 1 << 20).is_ok());
     }
 }

@@ -46,26 +46,24 @@ impl Route {
     /// Finds it. With `only`, other wire APIs are not there, and GigaChat is at the path that its
     /// newer host has, too.
     pub(super) fn find(head: &RequestHead<'_>, only: Option<Wire>) -> Self {
-        let path = head.path.trim_end_matches('/');
-        let path = path.rfind("//").map_or(path, |at| path.get(at + 1..).unwrap_or(path));
-        let plain = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        // Base URLs end in a slash or not, and so double one.
+        let path = head.path.trim_matches('/');
+        let plain = path.strip_prefix("v1/").map_or(path, |rest| rest.trim_start_matches('/'));
         let found = match plain {
-            "/chat/completions" if only == Some(Wire::GigaChat) => Self::Answer(Wire::GigaChat),
-            "/chat/completions" => Self::Answer(Wire::Chat),
-            "/responses" => Self::Answer(Wire::Responses),
-            "/models" if only == Some(Wire::GigaChat) => Self::Models(Wire::GigaChat),
-            "/models" => Self::Models(Wire::Chat),
-            "/healthz" | "/health" => Self::Health,
-            "/counters" => Self::Counters,
-            "/backend-api/codex/responses" => Self::Answer(Wire::Codex),
-            "/backend-api/codex/models" => Self::Models(Wire::Codex),
-            "/api/v1/chat/completions" => Self::Answer(Wire::GigaChat),
-            "/api/v1/models" => Self::Models(Wire::GigaChat),
-            "/api/v2/oauth" => Self::Token,
-            _ => match plain.strip_prefix("/models/") {
-                Some(MODEL) => Self::Model,
-                _ => Self::Missing,
-            },
+            "chat/completions" if only == Some(Wire::GigaChat) => Self::Answer(Wire::GigaChat),
+            "chat/completions" => Self::Answer(Wire::Chat),
+            "responses" => Self::Answer(Wire::Responses),
+            "models" if only == Some(Wire::GigaChat) => Self::Models(Wire::GigaChat),
+            "models" => Self::Models(Wire::Chat),
+            "healthz" | "health" => Self::Health,
+            "counters" => Self::Counters,
+            "backend-api/codex/responses" => Self::Answer(Wire::Codex),
+            "backend-api/codex/models" => Self::Models(Wire::Codex),
+            "api/v1/chat/completions" => Self::Answer(Wire::GigaChat),
+            "api/v1/models" => Self::Models(Wire::GigaChat),
+            "api/v2/oauth" => Self::Token,
+            _ if plain.strip_prefix("models/") == Some(MODEL) => Self::Model,
+            _ => Self::Missing,
         };
         let other = |wire| only.is_some_and(|only| only != wire);
         match (found, head.method) {
@@ -233,6 +231,7 @@ mod tests {
             ("POST /chat/completions?x=1", Route::Answer(Wire::Chat)),
             ("POST //v1/responses/", Route::Answer(Wire::Responses)),
             ("POST /responses", Route::Answer(Wire::Responses)),
+            ("POST /v1//responses", Route::Answer(Wire::Responses)),
             ("POST /backend-api/codex/responses", Route::Answer(Wire::Codex)),
             ("POST /api/v1/chat/completions", Route::Answer(Wire::GigaChat)),
             ("POST /api/v2/oauth", Route::Token),

@@ -23,6 +23,8 @@ pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Events taken from the system at a time; what does not fit comes with the next poll.
 const EVENTS_MAX: usize = 1024;
+/// Timers handled in one turn, so that requests do not wait for all that is late.
+const DUE_MAX: usize = 512;
 /// Connections accepted in one turn.
 const ACCEPTS_MAX: usize = 256;
 /// How long nothing is accepted after the process ran out of something.
@@ -33,6 +35,10 @@ const READ_BYTES_MAX: usize = 64 << 10;
 const BUFFERS_KEPT: usize = 256;
 const BUFFER_BYTES: usize = 4 << 10;
 const BUFFER_BYTES_MAX: usize = 2 << 20;
+/// The largest answer that is made, in bytes; answers that are kept, and their bytes.
+const ANSWER_BYTES_MAX: usize = 128 << 20;
+const CACHED_MAX: usize = 1024;
+const CACHED_BYTES_MAX: usize = 256 << 20;
 
 /// How another thread ends a worker.
 #[derive(Clone, Debug)]
@@ -81,7 +87,7 @@ impl Worker {
             options,
             board,
             counters,
-            cache: Cache::default(),
+            cache: Cache::new(CACHED_MAX, CACHED_BYTES_MAX, ANSWER_BYTES_MAX),
             buffers: Pool::new(BUFFERS_KEPT, BUFFER_BYTES, BUFFER_BYTES_MAX),
             scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             id: index << 48,
@@ -136,7 +142,8 @@ impl Worker {
                     self.run_one(slot, now);
                 }
             }
-            while let Some(slot) = self.timers.pop(now) {
+            for _ in 0..DUE_MAX {
+                let Some(slot) = self.timers.pop(now) else { break };
                 self.run_one(slot, now);
             }
         }
