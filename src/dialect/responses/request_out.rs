@@ -19,6 +19,7 @@ pub(super) fn encode(
     target: &Target<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Sent, Failure> {
+    let start = out.len();
     let mut sent = Sent { provider: target.provider.to_owned(), ..Sent::default() };
     let keeps = request.settings.store == Some(true) && !target.quirks.forced_store_off;
     if request.settings.store == Some(true) && !keeps {
@@ -35,6 +36,7 @@ pub(super) fn encode(
     write_settings(request, target, keeps, &mut sent.dropped, out);
     note_dropped(&request.settings, &mut sent.dropped);
     out.push(b'}');
+    mend(start, out);
     if target.strict
         && let Some(name) = request
             .dropped
@@ -47,6 +49,23 @@ pub(super) fn encode(
         return Err(Failure::unsupported(name, message));
     }
     Ok(sent)
+}
+
+/// Replaces lone halves of surrogate pairs from `start` on: the API refuses the whole body for one,
+/// and clients that cut texts send them. One look is enough for all texts, and few have any.
+fn mend(start: usize, out: &mut Vec<u8>) {
+    let body = out.get(start..).unwrap_or_default();
+    let half = |at: usize| matches!(body.get(at + 2), Some(b'd' | b'D'));
+    if !memchr::memmem::find_iter(body, b"\\u").any(half) {
+        return;
+    }
+    let mut scratch = String::new();
+    if let Ok(text) = std::str::from_utf8(body)
+        && Raw::trusted(text).paired(&mut scratch).text() != text
+    {
+        out.truncate(start);
+        out.extend_from_slice(scratch.as_bytes());
+    }
 }
 
 /// Appends `instructions`: the client's own, or else the system text at the conversation's front.

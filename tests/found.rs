@@ -1,0 +1,31 @@
+//! What fuzzing found, each as the plain case that it is. The inputs themselves are among the seeds
+//! of their targets.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use patchbay::dialect::quirks::Quirks;
+use patchbay::dialect::{Target, by_name};
+
+/// What an upstream gets of a client's request.
+fn translated(client: &str, upstream: &str, body: &str) -> String {
+    let request = by_name(client).unwrap().decode_request(body).unwrap();
+    let quirks = Quirks::for_host("api.openai.com");
+    let target =
+        Target { model: "m", quirks: &quirks, provider: "p", strict: false, stream: false };
+    let mut out = Vec::new();
+    by_name(upstream).unwrap().encode_request(&request, &target, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Upstreams refuse the whole body for one, and clients that cut a tool's output send them.
+#[test]
+fn halves_of_surrogate_pairs_reach_no_responses_upstream() {
+    let body = r#"{"model":"m","instructions":"\udc00","input":[
+        {"role":"user","content":"cut \ud83d, whole \ud83d\ude00, escaped \\ud83d"},
+        {"type":"function_call_output","call_id":"a","output":"\ude00"}]}"#;
+    let out = translated("responses", "responses", body);
+    let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(read["instructions"], "\u{fffd}");
+    let text = "cut \u{fffd}, whole \u{1f600}, escaped \\ud83d";
+    assert_eq!(read["input"][0]["content"][0]["text"], text);
+    assert_eq!(read["input"][1]["output"], "\u{fffd}");
+}
