@@ -4,6 +4,7 @@
 
 use patchbay::dialect::quirks::Quirks;
 use patchbay::dialect::{Target, by_name};
+use patchbay::fuzzing::transcode::Setup;
 
 /// What an upstream gets of a client's request.
 fn translated(client: &str, upstream: &str, body: &str) -> String {
@@ -13,6 +14,12 @@ fn translated(client: &str, upstream: &str, body: &str) -> String {
         Target { model: "m", quirks: &quirks, provider: "p", strict: false, stream: false };
     let mut out = Vec::new();
     by_name(upstream).unwrap().encode_request(&request, &target, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// What a client gets of an upstream's stream.
+fn told(upstream: &str, client: &str, stream: &str) -> String {
+    let (out, _) = Setup::streams(upstream, client).unwrap().run(&[stream.as_bytes()]);
     String::from_utf8(out).unwrap()
 }
 
@@ -28,4 +35,20 @@ fn halves_of_surrogate_pairs_reach_no_responses_upstream() {
     let text = "cut \u{fffd}, whole \u{1f600}, escaped \\ud83d";
     assert_eq!(read["input"][0]["content"][0]["text"], text);
     assert_eq!(read["input"][1]["output"], "\u{fffd}");
+}
+
+/// No client could tell what it is, and SDKs fail on it.
+#[test]
+fn an_item_without_a_type_reaches_no_client() {
+    let stream = r#"event: response.created
+data: {"type":"response.created","response":{"id":"r","output":[]}}
+
+data: {"type":"response.output_item.done","output_index":0,"item":{"tYpe":"reasoning","id":"x"}}
+
+data: {"type":"response.completed","response":{"id":"r","status":"completed","output":[]}}
+
+"#;
+    let out = told("responses", "responses", stream);
+    assert!(out.contains("response.completed"), "{out}");
+    assert!(!out.contains("tYpe") && !out.contains("output_item"), "{out}");
 }

@@ -356,6 +356,8 @@ impl Decoder {
             "reasoning" => self.reasoning(index, &item, sink)?,
             "function_call" | "custom_tool_call" => cut = self.call(index, &item, raw, sink),
             "tool_search_call" if item.is_client_run() => self.search(&item, sink),
+            // Nobody could tell what it is.
+            "" => {}
             _ => self.opaque(raw, sink),
         }
         if cut {
