@@ -65,10 +65,12 @@ pub(crate) fn transcode() -> Vec<Case> {
     for (upstream, client) in
         [("chat", "responses"), ("responses", "chat"), ("chat", "chat"), ("responses", "responses")]
     {
-        pair(&format!("{upstream} to {client}"), upstream, client, &mut cases, |setup| {
-            let (decoder, encoder) = (setup.decoder(), setup.encoder());
-            Transcoder::new(decoder, encoder, Form::Stream, Form::Stream, FRAME_BYTES_MAX)
-        });
+        pair(&format!("{upstream} to {client}"), upstream, client, &mut cases, translating);
+    }
+    // What a frame costs that is not recognised.
+    for (upstream, client) in [("chat", "responses"), ("responses", "chat")] {
+        let name = format!("{upstream} to {client}, read in full");
+        pair(&name, upstream, client, &mut cases, |setup| translating(setup).without_learning());
     }
     for dialect in ["chat", "responses"] {
         pair(&format!("{dialect} relayed"), dialect, dialect, &mut cases, |setup| {
@@ -83,6 +85,11 @@ pub(crate) fn transcode() -> Vec<Case> {
         );
     }
     cases
+}
+
+fn translating(setup: &Setup) -> Transcoder {
+    let (decoder, encoder) = (setup.decoder(), setup.encoder());
+    Transcoder::new(decoder, encoder, Form::Stream, Form::Stream, FRAME_BYTES_MAX)
 }
 
 fn relay(setup: &Setup, model: Option<String>) -> Transcoder {
