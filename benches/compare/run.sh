@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Compares patchbay with nginx and HAProxy (Debian: apt-get install nginx haproxy) in front of the
+# same scripted model server, round by round:
+#
+#   benches/compare/run.sh SHAPE [FLAG...]     a shape of `patchbay bench --shape list`, and its flags
+#
+# The proxies forward Chat Completions; patchbay is spoken to in Responses and translates. The first
+# server is what the others are compared with. PATCHBAY names the binary; SERVERS chooses whom
+# (default: "nginx patchbay haproxy mock"; "chat" is patchbay relaying Chat, "tls" is patchbay with
+# TLS to the same model server). Reports go to target/compare/SHAPE.{txt,json,html}.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+SHAPE=${1:?"a shape: patchbay bench --shape list"}
+shift
+PATCHBAY=${PATCHBAY:-target/release/patchbay}
+SERVERS=${SERVERS:-nginx patchbay haproxy mock}
+OUT=target/compare
+WORK=$(mktemp -d)
+HERE=$PWD/benches/compare
+PIDS=()
+mkdir -p "$OUT"
+ulimit -n "$(ulimit -Hn)"
+
+finish() {
+  if [ ${#PIDS[@]} -gt 0 ]; then kill "${PIDS[@]}" 2>/dev/null || true; fi
+  wait 2>/dev/null || true
+  rm -rf "$WORK"
+}
+trap finish EXIT
+
+# free_port: one that nobody listens on now.
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# await PORT: until somebody listens there.
+await() {
+  local tries
+  for tries in $(seq 200); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi
+    sleep 0.05
+  done
+  echo "nobody listens on port $1 ($tries tries)" >&2
+  return 1
+}
+
+MOCK=$(free_port)
+"$PATCHBAY" mock --port "$MOCK" >/dev/null 2>"$WORK/mock.log" &
+PIDS+=($!)
+MOCK_PID=$!
+await "$MOCK"
+
+compare=()
+for server in $SERVERS; do
+  port=$(free_port)
+  dialect=chat
+  case $server in
+    mock)
+      compare+=(--compare "mock=http://127.0.0.1:$MOCK,$MOCK_PID,chat")
+      continue
+      ;;
+    nginx)
+      mkdir "$WORK/nginx"
+      sed "s/MOCK/$MOCK/; s/PORT/$port/" "$HERE/nginx.conf" >"$WORK/nginx/nginx.conf"
+      nginx -p "$WORK/nginx" -c nginx.conf 2>"$WORK/nginx.log" &
+      ;;
+    haproxy)
+      sed "s/MOCK/$MOCK/; s/PORT/$port/" "$HERE/haproxy.cfg" >"$WORK/haproxy.cfg"
+      haproxy -db -f "$WORK/haproxy.cfg" 2>"$WORK/haproxy.log" &
+      ;;
+    patchbay | chat)
+      if [ "$server" = patchbay ]; then dialect=responses; fi
+      KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
+        --upstream-url "http://127.0.0.1:$MOCK/v1/chat/completions" 2>"$WORK/$server.log" &
+      ;;
+    tls)
+      dialect=responses
+      tls_port=$(free_port)
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -keyout "$WORK/key.pem" -out "$WORK/cert.pem" 2>/dev/null
+      "$PATCHBAY" mock --port "$tls_port" --tls-cert "$WORK/cert.pem" --tls-key "$WORK/key.pem" \
+        >/dev/null 2>"$WORK/mock-tls.log" &
+      PIDS+=($!)
+      await "$tls_port"
+      KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
+        --ca-file "$WORK/cert.pem" \
+        --upstream-url "https://localhost:$tls_port/v1/chat/completions" 2>"$WORK/$server.log" &
+      ;;
+    *)
+      echo "no server is called $server" >&2
+      exit 2
+      ;;
+  esac
+  PIDS+=($!)
+  pid=$!
+  await "$port"
+  compare+=(--compare "$server=http://127.0.0.1:$port,$pid,$dialect")
+done
+
+"$PATCHBAY" bench --shape "$SHAPE" "${compare[@]}" --json "$OUT/$SHAPE.json" --report "$OUT/$SHAPE.html" "$@" |
+  tee "$OUT/$SHAPE.txt"
