@@ -139,6 +139,41 @@ fn the_help_names_every_key_and_path() {
 }
 
 #[test]
+fn the_help_says_how_large_frames_are() {
+    let said = "243 bytes and its text in chat (256 with include_usage), 208 to 212 in\n  \
+                responses and codex, 125 in gigachat; a write adds 12 bytes";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
+    let help =
+        String::from_utf8(command.args(["mock", "--help"]).output().unwrap().stdout).unwrap();
+    assert!(help.contains(said), "{help}");
+    let server = Server::start(&Options::default()).unwrap();
+    let model = r#""model":"mock:deltas=12000,bytes=10","stream":true"#;
+    for (path, more, sizes) in [
+        (PATH, "", 253..=253),
+        (PATH, r#","stream_options":{"include_usage":true}"#, 266..=266),
+        ("/v1/responses", "", 218..=222),
+        ("/backend-api/codex/responses", r#","store":false,"instructions":"x""#, 218..=222),
+        ("/api/v1/chat/completions", "", 135..=135),
+    ] {
+        let mut client = Client::connect(server.address());
+        client.send_post(path, &[], &format!("{{{model}{more}}}"));
+        let text = client.reply().text();
+        let frames = text.split_inclusive("\n\n");
+        let deltas: Vec<usize> = frames
+            .filter(|frame| {
+                let chat = frame.contains(r#""delta":{"content":""#) && !frame.contains("role");
+                let last = frame.contains("finish_reason\":\"") || frame.contains("content\":\"\"");
+                chat && !last || frame.starts_with("event: response.output_text.delta")
+            })
+            .map(str::len)
+            .collect();
+        assert!(deltas.len() >= 11_999);
+        let (least, most) = (*deltas.iter().min().unwrap(), *deltas.iter().max().unwrap());
+        assert_eq!(least..=most, sizes, "{path}");
+    }
+}
+
+#[test]
 fn readers_that_do_not_read_cost_little_and_miss_nothing() {
     let script: Script = "deltas=40000,bytes=200,frames=2,text=code".parse().unwrap();
     let mock = Mock::start(&[], &[]);

@@ -35,7 +35,8 @@ What is simulated, and what is not:
   Answers do not repeat a request's instructions, tools or settings. Without stream: true the
   same answer comes as one document. GigaChat answers with one call at most. The model is always
   mock-model; ids and times are new in each answer.
-  A delta frame of chat has 243 bytes and its text, of responses 220 to 240.
+  A delta frame is 243 bytes and its text in chat (256 with include_usage), 208 to 212 in
+  responses and codex, 125 in gigachat; a write adds 12 bytes of chunk framing.
   frames counts server-sent events, those before and behind the deltas and [DONE] too; each write
   is one HTTP chunk. The timer ticks in milliseconds: a shorter pace holds on average. A write
   that is late (a client that does not read) moves those behind it; none is ever merged. When
