@@ -52,7 +52,7 @@ pub(crate) enum Command {
     ///
     /// The exit code is 1 when there is none that is of use.
     Auth(auth::Args),
-    /// Run a scripted model server in any upstream's wire API, for tests and benchmarks.
+    /// Run a scripted model server in any upstream's wire API, to test and to measure with.
     ///
     /// What it answers follows from a script to the byte, and when it answers, too: how many deltas,
     /// how large, how far apart, how they are cut, where they fail. SIGINT and SIGTERM end it at
