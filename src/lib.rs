@@ -12,6 +12,7 @@
 //! Imports point inwards only (`tests/tidy.rs` checks it). `config` and `fault` are leaves that any
 //! ring from 1 up may use.
 
+pub mod bench;
 pub mod config;
 pub mod dialect;
 pub mod fault;
