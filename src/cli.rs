@@ -1,6 +1,7 @@
 //! What was typed. What it means is [`patchbay::config`]'s business.
 
 pub(crate) mod auth;
+pub(crate) mod bench;
 mod codex;
 mod common;
 pub(crate) mod demo;
@@ -52,6 +53,11 @@ pub(crate) enum Command {
     ///
     /// The exit code is 1 when there is none that is of use.
     Auth(auth::Args),
+    /// Put load on a server of the Responses or Chat Completions API and check every answer.
+    ///
+    /// Tells what answers and deltas cost (CPU, memory) and how long they took, for one server or
+    /// for several side by side. Ctrl-C stops it and tells what there is.
+    Bench(bench::Args),
     /// Run a scripted model server in any upstream's wire API, to test and to measure with.
     ///
     /// What it answers follows from a script to the byte, and when it answers, too: how many deltas,

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         cli::Command::Demo(args) => cli::demo::run(&args),
         cli::Command::Serve(args) => cli::serve::run(&args, &variables),
         cli::Command::Auth(args) => cli::auth::run(&args),
+        cli::Command::Bench(args) => cli::bench::run(&args),
         cli::Command::Mock(args) => cli::mock::run(&args),
         cli::Command::Run(args) => cli::run::run(&args, &variables),
     });

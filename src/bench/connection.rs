@@ -7,9 +7,7 @@ use super::tally::Tally;
 use crate::proxy::net::{Net as _, Ready, SocketId};
 use crate::proxy::transport::{Got, Link, TlsTable};
 use crate::wire::buffer::Buffer;
-use crate::wire::http1::{
-    BodyDecoder, BodyFault, BodyLimits, BodyStep, HeadLimits, HeadSearch,
-};
+use crate::wire::http1::{BodyDecoder, BodyFault, BodyLimits, BodyStep, HeadLimits, HeadSearch};
 use crate::wire::sse::{Decoder, Step};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -597,5 +595,9 @@ impl Connection {
 }
 
 fn bad_body(fault: BodyFault, bytes: &[u8]) -> Over {
-    Over::Broken(Defect::Framing, "a body framed as its head says", format!("{fault}: {}", shown(bytes)))
+    Over::Broken(
+        Defect::Framing,
+        "a body framed as its head says",
+        format!("{fault}: {}", shown(bytes)),
+    )
 }

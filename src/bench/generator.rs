@@ -117,11 +117,7 @@ impl Generator {
     ///
     /// # Errors
     /// The system gives no poll.
-    pub(super) fn new(
-        connections: usize,
-        tls: Arc<TlsTable>,
-        slow: bool,
-    ) -> Result<Self, String> {
+    pub(super) fn new(connections: usize, tls: Arc<TlsTable>, slow: bool) -> Result<Self, String> {
         let failed = |why: std::io::Error| format!("cannot wait for sockets: {why}");
         let poll = Poll::new().map_err(failed)?;
         let net = Sockets::new(poll.registry().try_clone().map_err(failed)?, slow);
@@ -208,13 +204,8 @@ impl Generator {
         job: &'g Job,
         tally: &'g mut Tally,
     ) -> (&'g mut Connection, Tools<'g>) {
-        let tools = Tools {
-            net: &mut self.net,
-            tls: &self.tls,
-            job,
-            scratch: &mut self.scratch,
-            tally,
-        };
+        let tools =
+            Tools { net: &mut self.net, tls: &self.tls, job, scratch: &mut self.scratch, tally };
         (&mut self.connections[index], tools)
     }
 
@@ -462,8 +453,7 @@ impl State<'_> {
 
     /// Tells how far this thread is.
     fn publish(&mut self, progress: &Progress) {
-        let now =
-            (self.tally.answers, self.tally.wrong, self.tally.deltas, self.under_way as u64);
+        let now = (self.tally.answers, self.tally.wrong, self.tally.deltas, self.under_way as u64);
         let add = |counter: &AtomicU64, now: u64, told: u64| {
             if now != told {
                 counter.fetch_add(now.wrapping_sub(told), Ordering::Relaxed);

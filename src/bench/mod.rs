@@ -18,8 +18,10 @@ mod net;
 mod outcome;
 mod plan;
 mod process;
+pub mod report;
 mod request;
 mod run;
+mod shape;
 mod tally;
 
 pub use defect::{Defect, Defects, Example};
@@ -27,4 +29,5 @@ pub use outcome::{Figure, Outcome, Round, RoundMemory, Spread, TargetOutcome};
 pub use plan::{Amount, Dialect, Load, Plan, RequestText, Target, duration};
 pub use process::{Memory, Tree};
 pub use run::{Status, run, run_watched};
+pub use shape::{SHAPES, Shape};
 pub use tally::{Tally, Times};

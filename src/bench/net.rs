@@ -49,9 +49,7 @@ impl Sockets {
 
     fn stream(&self, socket: SocketId) -> io::Result<&TcpStream> {
         match self.slots.get(socket.slot as usize) {
-            Some(Slot { generation, stream: Some(stream) })
-                if *generation == socket.generation =>
-            {
+            Some(Slot { generation, stream: Some(stream) }) if *generation == socket.generation => {
                 Ok(stream)
             }
             _ => Err(ErrorKind::NotConnected.into()),

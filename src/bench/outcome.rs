@@ -27,10 +27,8 @@ pub struct Round {
     pub wall: Duration,
     /// What was counted.
     pub tally: Tally,
-    /// Wrong answers of the warm-up.
-    pub warmup_wrong: u64,
-    /// What was wrong with them.
-    pub warmup_defects: Defects,
+    /// What was counted in the warm-up before.
+    pub warmup: Tally,
     /// The target's processor time, if its process is known.
     pub cpu: Option<Duration>,
     /// The target's memory, if its process is known.
@@ -129,6 +127,24 @@ impl Figure {
     }
 }
 
+impl Figure {
+    /// Whether it is how long something took, in microseconds.
+    #[must_use]
+    pub const fn is_time(self) -> bool {
+        matches!(
+            self,
+            Self::FirstByteMedian
+                | Self::FirstByteTail
+                | Self::FirstDeltaMedian
+                | Self::FirstDeltaTail
+                | Self::DeltaMedian
+                | Self::DeltaTail
+                | Self::WholeMedian
+                | Self::WholeTail
+        )
+    }
+}
+
 impl Round {
     /// A figure of this round; `None` when nothing is known of it.
     #[must_use]
@@ -139,9 +155,8 @@ impl Round {
         let megabytes = count(tally.bytes_in + tally.bytes_out) / 1e6;
         let cpu = || self.cpu.map(micros);
         let each = |cpu: f64, count: f64| (count > 0.0).then(|| cpu / count);
-        let quantile = |times: &Times, share: f64| {
-            (times.count() > 0).then(|| count(times.quantile(share)))
-        };
+        let quantile =
+            |times: &Times, share: f64| (times.count() > 0).then(|| count(times.quantile(share)));
         match figure {
             Figure::Requests => Some(answers / wall),
             Figure::Deltas => (deltas > 0.0).then(|| deltas / wall),
@@ -230,7 +245,13 @@ impl TargetOutcome {
     /// Wrong answers, those of warm-ups included.
     #[must_use]
     pub fn wrong(&self) -> u64 {
-        self.rounds.iter().map(|round| round.tally.wrong + round.warmup_wrong).sum()
+        self.rounds.iter().map(|round| round.tally.wrong + round.warmup.wrong).sum()
+    }
+
+    /// Connections made in all rounds, also for their warm-ups.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.rounds.iter().map(|round| round.tally.opened + round.warmup.opened).sum()
     }
 
     /// What was wrong, in warm-ups too.
@@ -238,7 +259,7 @@ impl TargetOutcome {
     pub fn defects(&self) -> Vec<(Defect, u64, Example)> {
         let mut all = Defects::default();
         for round in &self.rounds {
-            all.merge(&round.warmup_defects);
+            all.merge(&round.warmup.defects);
             all.merge(&round.tally.defects);
         }
         all.kinds
@@ -275,6 +296,16 @@ impl Outcome {
             let base = first.figure(figure).filter(|base| *base > 0.0)?;
             Some(other.figure(figure)? / base)
         }))
+    }
+
+    /// What a target's figure has more than the first target's, round by round.
+    #[must_use]
+    pub fn added(&self, target: usize, figure: Figure) -> Option<Spread> {
+        let (first, other) = (self.targets.first()?, self.targets.get(target)?);
+        let pairs = first.rounds.iter().zip(&other.rounds);
+        Spread::of(
+            pairs.filter_map(|(first, other)| Some(other.figure(figure)? - first.figure(figure)?)),
+        )
     }
 
     /// The busiest that a generator thread was (0 to 1).

@@ -82,7 +82,12 @@ fn cpu(pid: u32) -> Duration {
     let fields = stat(pid).unwrap_or_default();
     // Fields 14 to 17, counted from the first behind the name, which is number 4 here.
     let ticks = |from: usize, to: usize| -> u64 {
-        fields.get(from..to).unwrap_or_default().iter().map(|ticks| (*ticks).max(0) as u64).sum()
+        fields
+            .get(from..to)
+            .unwrap_or_default()
+            .iter()
+            .map(|it| u64::try_from(*it).unwrap_or_default())
+            .sum()
     };
     let by_ticks = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_A_SECOND);
     let mut threads = Duration::ZERO;

@@ -151,7 +151,8 @@ fn output(text: RequestText, turn: usize, bytes: usize) -> String {
         line += 1;
         match text {
             RequestText::Dense => {
-                let item = format!("{{\"n\":{line},\"t\":\"{turn}\\n\",\"k\":[\"a\",\"b\\\\c\"]}},");
+                let item =
+                    format!("{{\"n\":{line},\"t\":\"{turn}\\n\",\"k\":[\"a\",\"b\\\\c\"]}},");
                 out.push_str(&item);
             }
             _ => {
@@ -180,9 +181,7 @@ fn picture(dialect: Dialect, bytes: usize, out: &mut Vec<u8>) {
     json::comma(out);
     out.extend_from_slice(b"{\"role\":\"user\",\"content\":[");
     let (text, image, end): (&str, &[u8], &[u8]) = match dialect {
-        Dialect::Chat => {
-            ("text", b",{\"type\":\"image_url\",\"image_url\":{\"url\":\"", b"\"}}]}")
-        }
+        Dialect::Chat => ("text", b",{\"type\":\"image_url\",\"image_url\":{\"url\":\"", b"\"}}]}"),
         Dialect::Responses => {
             ("input_text", b",{\"type\":\"input_image\",\"image_url\":\"", b"\"}]}")
         }
@@ -255,8 +254,7 @@ mod tests {
         for dialect in [Dialect::Chat, Dialect::Responses] {
             for text in [RequestText::Code, RequestText::Dense, RequestText::Image] {
                 for bytes in [1_000, 200_000, 1_000_000] {
-                    let load =
-                        Load { request_bytes: bytes, request_text: text, ..Load::default() };
+                    let load = Load { request_bytes: bytes, request_text: text, ..Load::default() };
                     let length = body(dialect, &load).len();
                     assert!(length.abs_diff(bytes) < bytes / 10 + 1000, "{text:?} {length}");
                     let value = sent(dialect, &load).1;

@@ -187,23 +187,23 @@ impl Measure<'_> {
                 Generator::new(share, Arc::clone(self.tls), slow)
             })
             .collect::<Result<Vec<_>, String>>()?;
-        let mut wrong_warmup = Tally::default();
+        let mut warmup = Tally::default();
         if load.warmup != Amount::Requests(0) && load.warmup != Amount::Time(Duration::ZERO) {
             let warm = Load { amount: load.warmup, rate: None, ..load.for_warmup() };
-            let ran = self.phase(target, (&warm, true), &prepared.warmup, &mut generators, &mut || {})?;
-            wrong_warmup.defects = ran.tally.defects;
-            wrong_warmup.wrong = ran.tally.wrong;
+            let job = &prepared.warmup;
+            warmup = self.phase(target, (&warm, true), job, &mut generators, &mut || {})?.tally;
         }
         let idle = tree.as_ref().map(Tree::memory);
         let mut peak = idle.unwrap_or_default();
         let cpu = tree.as_ref().map(Tree::cpu);
-        let ran = self.phase(target, (load, false), &prepared.measured, &mut generators, &mut || {
-            if let Some(tree) = &tree {
-                let now = tree.memory();
-                peak.resident = peak.resident.max(now.resident);
-                peak.high_water = peak.high_water.max(now.high_water);
-            }
-        })?;
+        let ran =
+            self.phase(target, (load, false), &prepared.measured, &mut generators, &mut || {
+                if let Some(tree) = &tree {
+                    let now = tree.memory();
+                    peak.resident = peak.resident.max(now.resident);
+                    peak.high_water = peak.high_water.max(now.high_water);
+                }
+            })?;
         let cpu = tree.as_ref().zip(cpu).map(|(tree, then)| tree.cpu().saturating_sub(then));
         for generator in &mut generators {
             generator.close(&prepared.measured);
@@ -218,8 +218,7 @@ impl Measure<'_> {
             number: self.round + 1,
             wall: ran.wall,
             tally: ran.tally,
-            warmup_wrong: wrong_warmup.wrong,
-            warmup_defects: wrong_warmup.defects,
+            warmup,
             cpu,
             memory,
             generator_cpu: ran.cpu,
@@ -304,11 +303,7 @@ struct Phased {
 }
 
 impl Phased {
-    fn of(
-        results: Vec<Result<Ran, String>>,
-        count: usize,
-        wall: Duration,
-    ) -> Result<Self, String> {
+    fn of(results: Vec<Result<Ran, String>>, count: usize, wall: Duration) -> Result<Self, String> {
         if results.len() < count {
             return Err("a thread of the generator has ended out of order".to_owned());
         }

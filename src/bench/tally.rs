@@ -15,9 +15,10 @@ impl Default for Times {
     fn default() -> Self {
         // The bounds are constants and in order; the second way is for the compiler.
         Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).unwrap_or_else(|_| {
-            let mut times = Histogram::new_from(&Histogram::<u64>::new(3).unwrap_or_else(|_| {
-                unreachable!("three digits are allowed")
-            }));
+            let mut times = Histogram::new_from(
+                &Histogram::<u64>::new(3)
+                    .unwrap_or_else(|_| unreachable!("three digits are allowed")),
+            );
             times.auto(true);
             times
         }))

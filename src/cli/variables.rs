@@ -46,7 +46,9 @@ pub(crate) fn parse() -> Result<(Cli, Variables), String> {
         Command::Serve(args) => of_flags(args.flags(), Some(Path::new(USUAL)))?,
         // The working directory of `run` is the client's: a stranger's repository, perhaps.
         Command::Run(args) => of_flags(args.flags(), None)?,
-        Command::Demo(_) | Command::Auth(_) | Command::Mock(_) => Variables::default(),
+        Command::Demo(_) | Command::Auth(_) | Command::Bench(_) | Command::Mock(_) => {
+            Variables::default()
+        }
     };
     if !variables.0.iter().any(|(name, _)| name.starts_with("PATCHBAY_")) {
         return Ok((cli, variables));

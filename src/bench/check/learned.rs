@@ -134,7 +134,10 @@ mod tests {
             assert_eq!(learned.fits(&frame(other), b"othe", false, b"8"), None);
             assert_eq!(learned.fits(&frame(other), b"another", false, b"8"), None);
             assert_eq!(learned.fits(&frame(&other[1..]), b"other", false, b"8"), None);
-            assert_eq!(learned.fits(&frame(&(other.to_owned() + " ")), b"other", false, b"8"), None);
+            assert_eq!(
+                learned.fits(&frame(&(other.to_owned() + " ")), b"other", false, b"8"),
+                None
+            );
             let unnamed = Frame { name: b"", ..frame(other) };
             assert_eq!(learned.fits(&unnamed, b"other", false, b"8"), None);
             if data.contains("\"s\"") {

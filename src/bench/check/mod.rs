@@ -52,6 +52,14 @@ impl Rules {
             _ => 200,
         }
     }
+
+    /// Whether a failure may still be told with a status, as nothing had to be sent before it.
+    fn may_fail_at_once(&self) -> bool {
+        let silent = self.expected.as_ref().is_some_and(|expected| {
+            expected.text.text().is_empty() && expected.reasoning.text().is_empty()
+        });
+        self.failing() == Some(Failing::Midway) && (silent || !self.stream)
+    }
 }
 
 /// How the answer's end was told.
@@ -121,7 +129,8 @@ impl Check {
     /// Takes the body of an answer that is none.
     pub(super) fn refusal(&mut self, rules: &Rules, body: &[u8]) {
         let (status, expected) = (self.end.status, rules.status());
-        if status != expected {
+        let is_fault = (400..600).contains(&status);
+        if status != expected && !(is_fault && rules.may_fail_at_once()) {
             let came = format!("{status}: {}", shown(body));
             return self.found.add(Defect::Status, expected.to_string(), came);
         }

@@ -215,13 +215,7 @@ impl Check {
         }
     }
 
-    fn response_delta(
-        &mut self,
-        rules: &Rules,
-        frame: &Frame<'_>,
-        said: &Said<'_>,
-        family: &str,
-    ) {
+    fn response_delta(&mut self, rules: &Rules, frame: &Frame<'_>, said: &Said<'_>, family: &str) {
         let Some((kind, place)) = said.part(family) else { return };
         let Some(delta) = said.delta else {
             self.found.add(Defect::Malformed, "a delta that is a string", shown(frame.data));

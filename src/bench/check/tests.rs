@@ -291,8 +291,11 @@ fn a_stream_that_does_not_agree_with_itself_is_wrong_for_any_server() {
     let stream = framed(Dialect::Responses, &events);
     let (found, _) = judged(&rules(Dialect::Responses, None), &mut check, &stream);
     assert_eq!(found, [Defect::Sequence]);
-    let misnamed = framed(Dialect::Responses, &responses(script))
-        .replacen("event: response.output_text.delta", "event: response.other", 1);
+    let misnamed = framed(Dialect::Responses, &responses(script)).replacen(
+        "event: response.output_text.delta",
+        "event: response.other",
+        1,
+    );
     let (found, _) = judged(&rules(Dialect::Responses, None), &mut check, &misnamed);
     assert_eq!(found, [Defect::Malformed]);
 }
@@ -309,11 +312,11 @@ fn a_chat_stream_must_end_once_and_have_what_was_promised() {
         (good.replace("data: [DONE]\n\n", ""), Defect::NoEnd),
         (good.clone() + "data: [DONE]\n\n", Defect::ManyEnds),
         (good.replace("\"tool_calls\",\"index\"", "null,\"index\""), Defect::NoEnd),
-        (good.replace("\"finish_reason\":\"tool_calls\"", "\"finish_reason\":\"stop\""), Defect::WrongEnd),
         (
-            good[..chunk_end].to_owned() + &good[chunk..],
-            Defect::ManyEnds,
+            good.replace("\"finish_reason\":\"tool_calls\"", "\"finish_reason\":\"stop\""),
+            Defect::WrongEnd,
         ),
+        (good[..chunk_end].to_owned() + &good[chunk..], Defect::ManyEnds),
         (good.replace("\"prompt_tokens\"", "\"tokens\""), Defect::NoUsage),
         (good.replace("\"name\":\"read_file\"", "\"name\":\"write_file\""), Defect::Call),
         (good.replace("\"id\":\"call_1\"", "\"id\":\"\""), Defect::Call),
@@ -404,10 +407,10 @@ fn documents_are_checked_too() {
         }
     }
     assert_eq!(document(Dialect::Chat, None, &json!({"choices": []})), [Defect::NoEnd]);
-    assert_eq!(document(Dialect::Responses, None, &json!({"status": "x"})), [
-        Defect::Malformed,
-        Defect::WrongEnd
-    ]);
+    assert_eq!(
+        document(Dialect::Responses, None, &json!({"status": "x"})),
+        [Defect::Malformed, Defect::WrongEnd]
+    );
 }
 
 #[test]
@@ -423,7 +426,11 @@ fn the_learned_way_and_the_full_way_see_the_same() {
             .split_inclusive("data: {")
             .map(|piece| {
                 spaces += 1;
-                if piece.ends_with('{') { piece.to_owned() + &" ".repeat(spaces % 3) } else { piece.to_owned() }
+                if piece.ends_with('{') {
+                    piece.to_owned() + &" ".repeat(spaces % 3)
+                } else {
+                    piece.to_owned()
+                }
             })
             .collect();
         let full = judged(&by_rule(true), &mut check, &unusual);
