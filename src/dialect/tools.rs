@@ -76,19 +76,18 @@ impl ToolTable {
 }
 
 fn upstream_name(kind: CallKind, tool: ToolName<'_>, taken: impl Fn(&str) -> bool) -> String {
-    let mut plain = tool.namespace.decode().into_owned();
-    if !plain.is_empty() {
-        plain.push_str("__");
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_legal =
+        |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(legal);
+    // A backslash is not legal, so what is legal stands for itself.
+    let mut plain = joined(tool.namespace.raw(), tool.name.raw());
+    if !is_legal(&plain) {
+        plain = joined(&tool.namespace.decode(), &tool.name.decode());
     }
-    plain.push_str(&tool.name.decode());
-    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !plain.is_empty()
-        && plain.len() <= NAME_BYTES_MAX
-        && plain.chars().all(legal)
-        && !taken(&plain)
-    {
+    if is_legal(&plain) && !taken(&plain) {
         return plain;
     }
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let prefix: String = plain.chars().map(|c| if legal(c) { c } else { '_' }).collect();
     let mut salt = 0u64;
     loop {
@@ -101,6 +100,11 @@ fn upstream_name(kind: CallKind, tool: ToolName<'_>, taken: impl Fn(&str) -> boo
         }
         salt += 1;
     }
+}
+
+/// A tool's name behind its namespace.
+fn joined(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { [namespace, "__", name].concat() }
 }
 
 /// FNV-1a, 64 bits: short, stable over versions and machines, and nothing here is secret.
