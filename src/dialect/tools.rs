@@ -4,14 +4,23 @@
 use crate::dialect::event::CallKind;
 use crate::dialect::request::ToolName;
 use crate::wire::json::Escaped;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 
 /// Longest tool name that strict upstreams take.
 pub const NAME_BYTES_MAX: usize = 64;
+
+/// Tables up to this size are searched from end to end, which is faster than hashing.
+const SEARCHED_MAX: usize = 48;
 
 /// What each upstream tool name stands for.
 #[derive(Clone, Debug, Default)]
 pub struct ToolTable {
     entries: Vec<Entry>,
+    /// Where the entries of a large table are, by the hashes of their two names.
+    places: HashMap<u64, Vec<usize>>,
+    /// Names are a peer's, so the hashes have a secret.
+    secret: RandomState,
 }
 
 /// One tool under both names. `namespace` and `name` are escaped JSON text.
@@ -45,21 +54,44 @@ impl ToolTable {
     /// it is legal (`namespace__name` inside a namespace), else a legal prefix and eight hexadecimal
     /// digits of a hash, so that the same tool has the same name on every turn.
     pub fn add(&mut self, kind: CallKind, wrapped: bool, tool: ToolName<'_>) -> &str {
-        let found =
-            self.entries.iter().position(|entry| entry.tool() == tool && entry.kind == kind);
-        let at = found.unwrap_or_else(|| {
-            let taken = |name: &str| self.entries.iter().any(|entry| entry.upstream == name);
-            let upstream = upstream_name(kind, tool, taken);
-            self.entries.push(Entry {
-                upstream,
-                kind,
-                wrapped,
-                namespace: tool.namespace.raw().to_owned(),
-                name: tool.name.raw().to_owned(),
-            });
-            self.entries.len() - 1
-        });
+        let at = self.place(kind, wrapped, tool);
         &self.entries[at].upstream
+    }
+
+    /// [`ToolTable::add`], but returns where the tool stands in [`ToolTable::entries`].
+    pub fn place(&mut self, kind: CallKind, wrapped: bool, tool: ToolName<'_>) -> usize {
+        let same = |entry: &Entry| entry.kind == kind && entry.tool() == tool;
+        if let Some(at) = self.find((kind, tool), same) {
+            return at;
+        }
+        let taken = |name: &str| self.find(name, |entry| entry.upstream == name).is_some();
+        let upstream = upstream_name(kind, tool, taken);
+        self.entries.push(Entry {
+            upstream,
+            kind,
+            wrapped,
+            namespace: tool.namespace.raw().to_owned(),
+            name: tool.name.raw().to_owned(),
+        });
+        let last = self.entries.len() - 1;
+        if last >= SEARCHED_MAX {
+            let first = if last == SEARCHED_MAX { 0 } else { last };
+            for (entry, at) in self.entries[first..].iter().zip(first..) {
+                let client = self.secret.hash_one((entry.kind, entry.tool()));
+                let upstream = self.secret.hash_one(entry.upstream.as_str());
+                self.places.entry(client).or_default().push(at);
+                self.places.entry(upstream).or_default().push(at);
+            }
+        }
+        last
+    }
+
+    fn find(&self, key: impl Hash, same: impl Fn(&Entry) -> bool) -> Option<usize> {
+        if self.entries.len() <= SEARCHED_MAX {
+            return self.entries.iter().position(same);
+        }
+        let places = self.places.get(&self.secret.hash_one(key))?;
+        places.iter().copied().find(|&at| same(&self.entries[at]))
     }
 
     /// Finds a tool by its upstream name.
@@ -132,6 +164,24 @@ mod tests {
         );
         let entry = table.by_upstream(Escaped::trusted("mcp__calc__add")).unwrap();
         assert_eq!(entry.tool(), tool("mcp__calc", "add"));
+    }
+
+    #[test]
+    fn large_tables_find_what_small_ones_find() {
+        let mut table = ToolTable::default();
+        let names: Vec<String> = (0..200).map(|n| format!("tool {}", n % 150)).collect();
+        let places: Vec<usize> = names
+            .iter()
+            .map(|name| table.place(CallKind::Function, false, tool("", name)))
+            .collect();
+        assert_eq!(table.entries().len(), 150);
+        assert_eq!(places[150..], places[..50]);
+        // A name that another tool has upstream is taken, however large the table is.
+        let taken = table.entries()[149].upstream.clone();
+        let other = table.add(CallKind::Custom, false, tool("", &taken)).to_owned();
+        assert_ne!(other, taken);
+        let entry = table.by_upstream(Escaped::trusted(&other)).unwrap();
+        assert_eq!(entry.tool(), tool("", &taken));
     }
 
     #[test]

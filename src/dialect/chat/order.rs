@@ -13,8 +13,9 @@
 use crate::dialect::event::CallKind;
 use crate::dialect::request::{Content, Item, Role, ToolName};
 use crate::fault::Failure;
+use crate::wire::json::Escaped;
 use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::ops::Range;
 
 /// A step of the conversation as Chat orders it.
 #[derive(Debug)]
@@ -24,28 +25,25 @@ pub(super) enum Turn<'r> {
     /// What stands for an earlier part of the conversation, escaped.
     Summary { text: &'r str },
     /// The model, and the outputs of its calls.
-    Assistant(Assistant<'r>),
+    Assistant(Step),
     /// A tool's output whose call is not there.
     Orphan { id: &'r str, content: &'r [Content<'r>] },
 }
 
-/// One step of the model.
-#[derive(Debug, Default)]
-pub(super) struct Assistant<'r> {
-    /// The contents of its messages.
-    pub(super) messages: Vec<&'r [Content<'r>]>,
-    /// Its reasoning items.
-    pub(super) reasoning: Vec<Reasoning<'r>>,
-    /// Its calls.
-    pub(super) calls: Vec<Planned<'r>>,
+/// One step of the model: where its parts stand in the [`Order`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Step {
+    messages: Range<usize>,
+    reasoning: Range<usize>,
+    calls: Range<usize>,
 }
 
 /// [`Item::Reasoning`] by reference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reasoning<'r> {
-    pub(super) summary: &'r [crate::wire::json::Escaped<'r>],
-    pub(super) text: &'r [crate::wire::json::Escaped<'r>],
-    pub(super) sealed: Option<crate::wire::json::Escaped<'r>>,
+    pub(super) summary: &'r [Escaped<'r>],
+    pub(super) text: &'r [Escaped<'r>],
+    pub(super) sealed: Option<Escaped<'r>>,
 }
 
 /// A call with its output.
@@ -59,7 +57,10 @@ pub(super) struct Planned<'r> {
     pub(super) text: &'r str,
     /// `None` when the client gave none; such a call is answered with a note.
     pub(super) output: Option<&'r [Content<'r>]>,
-    answered: bool,
+    /// Which id it has: its place in [`Walk::ids`].
+    known: usize,
+    /// The next call of its step with the same id.
+    twin: Option<usize>,
 }
 
 /// The turns, and what was left out.
@@ -70,6 +71,26 @@ pub(super) struct Order<'r> {
     pub(super) dropped: Vec<String>,
     /// Index of the last turn in which the user spoke.
     pub(super) last_user: Option<usize>,
+    messages: Vec<&'r [Content<'r>]>,
+    reasoning: Vec<Reasoning<'r>>,
+    calls: Vec<Planned<'r>>,
+}
+
+impl<'r> Order<'r> {
+    /// The contents of a step's messages.
+    pub(super) fn messages(&self, step: &Step) -> &[&'r [Content<'r>]] {
+        self.messages.get(step.messages.clone()).unwrap_or_default()
+    }
+
+    /// The reasoning items of a step.
+    pub(super) fn reasoning(&self, step: &Step) -> &[Reasoning<'r>] {
+        self.reasoning.get(step.reasoning.clone()).unwrap_or_default()
+    }
+
+    /// The calls of a step.
+    pub(super) fn calls(&self, step: &Step) -> &[Planned<'r>] {
+        self.calls.get(step.calls.clone()).unwrap_or_default()
+    }
 }
 
 /// Orders a conversation.
@@ -77,36 +98,74 @@ pub(super) struct Order<'r> {
 /// # Errors
 /// With `strict`, a call without output or an output without call.
 pub(super) fn order<'r>(items: &'r [Item<'r>], strict: bool) -> Result<Order<'r>, Failure> {
-    let mut walk = Walk { strict, ..Walk::default() };
-    for item in items {
-        if let Item::Output { id, content, .. } = item {
-            walk.outputs.entry(id).or_default().push_back(content);
-        }
-    }
-    for item in items {
-        walk.item(item)?;
+    let mut walk = Walk { items, strict, ..Walk::default() };
+    walk.order.turns.reserve(items.len() / 2 + 1);
+    walk.number();
+    for (index, item) in items.iter().enumerate() {
+        walk.item(index, item)?;
     }
     walk.flush(true)?;
     Ok(walk.order)
 }
 
+/// What is known of one call id.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The item with the first output that no call took yet.
+    output: Option<usize>,
+    /// How many outputs were taken by calls before they came by; `None` before any call left.
+    taken: Option<usize>,
+    /// The pending calls: the first without an output, and the last of all.
+    waiting: Option<usize>,
+    last: Option<usize>,
+}
+
 #[derive(Debug, Default)]
 struct Walk<'r> {
     order: Order<'r>,
-    pending: Assistant<'r>,
-    /// Outputs that no call took yet, by call id.
-    outputs: HashMap<&'r str, VecDeque<&'r [Content<'r>]>>,
-    /// Calls by id that took their output before it came by.
-    taken: HashMap<&'r str, usize>,
+    /// The step that is not emitted yet: everything behind these places.
+    pending: Step,
+    /// Calls of the pending step that have no output yet.
+    waiting: usize,
+    /// Every call id.
+    ids: Vec<Known>,
+    /// For each item.
+    links: Vec<Link>,
+    items: &'r [Item<'r>],
     strict: bool,
 }
 
+/// What ties an item to others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// Which call id it has: the place in [`Walk::ids`].
+    known: usize,
+    /// For an output, the next one of the same id.
+    next: Option<usize>,
+}
+
 impl<'r> Walk<'r> {
-    fn item(&mut self, item: &'r Item<'r>) -> Result<(), Failure> {
+    /// Finds the ids, so that each item's is looked up once.
+    fn number(&mut self) {
+        let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(self.items.len() / 2);
+        self.links.resize(self.items.len(), Link::default());
+        for (index, item) in self.items.iter().enumerate().rev() {
+            let (Item::Call { id, .. } | Item::Output { id, .. }) = item else { continue };
+            let known = *numbers.entry(id).or_insert(self.ids.len());
+            if known == self.ids.len() {
+                self.ids.push(Known::default());
+            }
+            let is_output = matches!(item, Item::Output { .. });
+            let next = if is_output { self.ids[known].output.replace(index) } else { None };
+            self.links[index] = Link { known, next };
+        }
+    }
+
+    fn item(&mut self, index: usize, item: &'r Item<'r>) -> Result<(), Failure> {
         match item {
             Item::Message { role: Role::Assistant, content } => {
                 if content.iter().any(is_something) {
-                    self.pending.messages.push(content);
+                    self.order.messages.push(content);
                 }
             }
             Item::Message { role, content } => {
@@ -119,17 +178,21 @@ impl<'r> Walk<'r> {
                 }
             }
             Item::Reasoning { summary, text, sealed, .. } => {
-                self.pending.reasoning.push(Reasoning { summary, text, sealed: *sealed });
+                self.order.reasoning.push(Reasoning { summary, text, sealed: *sealed });
             }
-            Item::Call { kind, id, tool, text } => self.pending.calls.push(Planned {
-                kind: *kind,
-                id,
-                tool: *tool,
-                text,
-                output: None,
-                answered: false,
-            }),
-            Item::Output { id, content, .. } => self.output(id, content)?,
+            Item::Call { kind, id, tool, text } => {
+                let (known, at) = (self.links[index].known, self.order.calls.len());
+                let id_known = &mut self.ids[known];
+                if let Some(last) = id_known.last.replace(at) {
+                    self.order.calls[last].twin = Some(at);
+                }
+                id_known.waiting.get_or_insert(at);
+                self.waiting += 1;
+                let (kind, tool) = (*kind, *tool);
+                let call = Planned { kind, id, tool, text, output: None, known, twin: None };
+                self.order.calls.push(call);
+            }
+            Item::Output { id, content, .. } => self.output(index, id, content)?,
             Item::Summary { text } => {
                 self.flush(false)?;
                 self.order.turns.push(Turn::Summary { text });
@@ -139,64 +202,97 @@ impl<'r> Walk<'r> {
         Ok(())
     }
 
-    fn output(&mut self, id: &'r str, content: &'r [Content<'r>]) -> Result<(), Failure> {
-        if let Some(count) = self.taken.get_mut(id).filter(|count| **count > 0) {
+    fn output(
+        &mut self,
+        index: usize,
+        id: &'r str,
+        content: &'r [Content<'r>],
+    ) -> Result<(), Failure> {
+        let known = self.links[index].known;
+        let of_id = &mut self.ids[known];
+        if let Some(count) = of_id.taken.as_mut().filter(|count| **count > 0) {
             *count -= 1;
             return Ok(());
         }
-        let waits = |call: &&mut Planned<'r>| call.id == id && !call.answered;
-        if let Some(call) = self.pending.calls.iter_mut().find(waits) {
-            call.answered = true;
+        if let Some(at) = of_id.waiting {
+            let call = &mut self.order.calls[at];
             call.output = Some(content);
-            self.take(id);
-            if self.pending.calls.iter().all(|call| call.answered) {
+            of_id.waiting = call.twin;
+            self.take(known);
+            self.waiting -= 1;
+            if self.waiting == 0 {
                 self.flush(false)?;
             }
             return Ok(());
         }
-        if self.taken.contains_key(id) || self.pending.calls.iter().any(|call| call.id == id) {
+        if of_id.taken.is_some() || of_id.last.is_some() {
             self.order.dropped.push("a second output of one tool call".to_owned());
             return Ok(());
         }
         if self.strict {
-            let id = crate::wire::json::Escaped::trusted(id).decode();
+            let id = Escaped::trusted(id).decode();
             let message = format!("No tool call found for function call output with call_id {id}.");
             return Err(Failure::bad_request(message).with_param("input"));
         }
         self.flush(false)?;
-        self.take(id);
+        self.take(known);
         self.order.turns.push(Turn::Orphan { id, content });
         Ok(())
     }
 
-    fn take(&mut self, id: &str) -> Option<&'r [Content<'r>]> {
-        self.outputs.get_mut(id).and_then(VecDeque::pop_front)
+    /// Takes the first output of an id that is left.
+    fn take(&mut self, known: usize) -> Option<&'r [Content<'r>]> {
+        let index = self.ids[known].output?;
+        self.ids[known].output = self.links[index].next;
+        match &self.items[index] {
+            Item::Output { content, .. } => Some(content),
+            _ => None,
+        }
     }
 
     /// Emits the pending step. The outputs of its calls that come later are taken now.
     fn flush(&mut self, end: bool) -> Result<(), Failure> {
-        let mut step = std::mem::take(&mut self.pending);
-        let mut open = Vec::new();
-        for call in step.calls.iter_mut().filter(|call| !call.answered) {
-            call.output = self.outputs.get_mut(call.id).and_then(VecDeque::pop_front);
-            call.answered = call.output.is_some();
-            let later = self.taken.entry(call.id).or_default();
-            *later += usize::from(call.answered);
-            if !call.answered {
-                open.push(call.id);
-            }
+        let mut step = Step {
+            messages: self.pending.messages.start..self.order.messages.len(),
+            reasoning: self.pending.reasoning.start..self.order.reasoning.len(),
+            calls: self.pending.calls.start..self.order.calls.len(),
+        };
+        let mut open = None;
+        for at in step.calls.clone() {
+            let Planned { id, known, output, .. } = self.order.calls[at];
+            let output = if output.is_some() {
+                None
+            } else {
+                let later = self.take(known);
+                open = if later.is_none() { open.or(Some(id)) } else { open };
+                self.order.calls[at].output = later;
+                later
+            };
+            let of_id = &mut self.ids[known];
+            *of_id.taken.get_or_insert(0) += usize::from(output.is_some());
+            (of_id.waiting, of_id.last) = (None, None);
         }
-        for call in &step.calls {
-            self.taken.entry(call.id).or_default();
-        }
-        if let (Some(id), true) = (open.first(), self.strict) {
-            let id = crate::wire::json::Escaped::trusted(id).decode();
+        self.waiting = 0;
+        if let (Some(id), true) = (open, self.strict) {
+            let id = Escaped::trusted(id).decode();
             let message = format!("No tool output found for function call {id}.");
             return Err(Failure::bad_request(message).with_param("input"));
         }
         if end {
-            step.calls.retain(|call| call.answered);
+            // Nothing stands behind the last step.
+            let mut at = 0;
+            self.order.calls.retain(|call| {
+                at += 1;
+                at <= step.calls.start || call.output.is_some()
+            });
+            step.calls.end = self.order.calls.len();
         }
+        let behind = |range: &Range<usize>| range.end..range.end;
+        self.pending = Step {
+            messages: behind(&step.messages),
+            reasoning: behind(&step.reasoning),
+            calls: behind(&step.calls),
+        };
         if !step.messages.is_empty() || !step.calls.is_empty() {
             self.order.turns.push(Turn::Assistant(step));
         }
@@ -216,7 +312,6 @@ fn is_something(content: &Content<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::dialect::request::Contents;
-    use crate::wire::json::Escaped;
 
     /// `u` user, `d` developer, `m` assistant text, `r` reasoning, `cX` call X, `oX` output X.
     fn items(story: &str) -> Vec<Item<'_>> {
@@ -266,10 +361,11 @@ mod tests {
                 Turn::Summary { text } => (*text).to_owned(),
                 Turn::Orphan { content, .. } => format!("orphan({})", text(content)),
                 Turn::Assistant(step) => {
+                    let reasoning = order.reasoning(step).iter();
                     let mut parts: Vec<String> =
-                        step.reasoning.iter().map(|r| r.summary[0].raw().to_owned()).collect();
-                    parts.extend(step.messages.iter().map(|m| text(m)));
-                    parts.extend(step.calls.iter().map(|call| {
+                        reasoning.map(|r| r.summary[0].raw().to_owned()).collect();
+                    parts.extend(order.messages(step).iter().map(|m| text(m)));
+                    parts.extend(order.calls(step).iter().map(|call| {
                         format!("{}={}", call.id, call.output.map_or("none".to_owned(), text))
                     }));
                     format!("A({})", parts.join(" "))

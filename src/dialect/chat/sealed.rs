@@ -159,8 +159,15 @@ pub(super) struct Opened {
     pub(super) extras: Vec<(String, String)>,
 }
 
+/// How every envelope begins: base64url of `{"v":1,"p"`. What others seal is long, so it is told apart
+/// by its front.
+const FRONT: &str = "eyJ2IjoxLCJwI";
+
 /// Opens an envelope that this provider's own decoder made; anything else is `None`.
 pub(super) fn open(sealed: Escaped<'_>, provider: &str) -> Option<Opened> {
+    if !sealed.raw().starts_with(FRONT) {
+        return None;
+    }
     let plain = URL_SAFE_NO_PAD.decode(sealed.raw()).ok()?;
     let plain = std::str::from_utf8(&plain).ok()?;
     let mut opened = Opened::default();
@@ -212,6 +219,7 @@ mod tests {
         }
         opaque.add_extra("call_1", Raw::check(r#"{"google":{"thought_signature":"s"}}"#).unwrap());
         let sealed = opaque.seal("or");
+        assert!(sealed.starts_with(FRONT));
         let opened = open(Escaped::trusted(&sealed), "or").unwrap();
         assert_eq!(
             opened.details,

@@ -1,13 +1,15 @@
 //! The conversation as messages.
 
 use super::Body;
-use crate::dialect::chat::order::{Assistant, Order, Planned, Turn};
+use crate::dialect::chat::order::{Order, Planned, Step, Turn};
 use crate::dialect::chat::sealed::{self, Opened};
 use crate::dialect::event::CallKind;
 use crate::dialect::quirks::{ReasoningBack, ReasoningField, SystemRole};
 use crate::dialect::request::{Content, Item, Role};
 use crate::fault::Failure;
 use crate::wire::json::{self, Escaped, Raw};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 /// Longest call id that `OpenAI` and Azure take.
 const ID_BYTES_MAX_OPENAI: usize = 40;
@@ -16,12 +18,14 @@ const ID_BYTES_MAX: usize = 64;
 
 const GAP: &[u8] = b"\\n\\n";
 
+/// Most calls of one step whose ids are compared one by one.
+const COMPARED_MAX: usize = 16;
+
 /// What has to be known of the whole conversation before its first message is written.
-struct Plan {
-    /// Opened envelopes, by the place of their opaque text in memory: every item has its own.
-    extras: Vec<(String, String)>,
-    /// Turns up to this one get no reasoning back under [`ReasoningBack::ToolTurns`].
-    last_user: Option<usize>,
+struct Plan<'o, 'r> {
+    order: &'o Order<'r>,
+    /// What calls have to bring back, by their ids, out of every envelope of the conversation.
+    extras: HashMap<String, String>,
 }
 
 impl Body<'_, '_> {
@@ -42,7 +46,7 @@ impl Body<'_, '_> {
             self.text("content", text, out);
             out.push(b'}');
         }
-        let plan = Plan { extras: self.extras(), last_user: order.last_user };
+        let plan = Plan { order, extras: self.extras() };
         for (turn, at) in turns.iter().zip(first..) {
             self.turn(turn, at, &plan, out)?;
         }
@@ -55,21 +59,25 @@ impl Body<'_, '_> {
         Ok(())
     }
 
-    /// What calls have to bring back, out of every envelope of the conversation.
-    fn extras(&self) -> Vec<(String, String)> {
+    /// The first envelope that tells of a call counts.
+    fn extras(&self) -> HashMap<String, String> {
         let sealed = self.request.items.iter().filter_map(|item| match item {
             Item::Reasoning { sealed, .. } => *sealed,
             _ => None,
         });
         let opened = sealed.filter_map(|sealed| sealed::open(sealed, self.target.provider));
-        opened.flat_map(|opened| opened.extras).collect()
+        let mut extras = HashMap::new();
+        for (id, extra) in opened.flat_map(|opened| opened.extras) {
+            extras.entry(id).or_insert(extra);
+        }
+        extras
     }
 
     fn turn(
         &mut self,
         turn: &Turn<'_>,
         at: usize,
-        plan: &Plan,
+        plan: &Plan<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         match turn {
@@ -114,31 +122,33 @@ impl Body<'_, '_> {
 
     /// All leading system text as one message.
     fn one_system(&mut self, turns: &[Turn<'_>], out: &mut Vec<u8>) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        let gap = |text: &mut Vec<u8>| {
-            if !text.is_empty() {
-                text.extend_from_slice(GAP);
+        let start = out.len();
+        self.system(out);
+        out.extend_from_slice(b",\"content\":\"");
+        let empty = out.len();
+        let gap = |out: &mut Vec<u8>| {
+            if out.len() > empty {
+                out.extend_from_slice(GAP);
             }
         };
         if let Some(instructions) = self.request.instructions {
-            self.inside(instructions, &mut text);
+            self.inside(instructions, out);
         }
         for turn in turns {
             if let Turn::Message { content, .. } = turn
                 && content.iter().any(is_words)
             {
-                gap(&mut text);
-                self.joined(content, GAP, &mut text);
+                gap(out);
+                self.joined(content, GAP, out);
             }
         }
         if self.schema_in_text() {
-            gap(&mut text);
-            self.schema_text(&mut text);
+            gap(out);
+            self.schema_text(out);
         }
-        if !text.is_empty() {
-            self.system(out);
-            out.extend_from_slice(b",\"content\":\"");
-            out.extend_from_slice(&text);
+        if out.len() == empty {
+            out.truncate(start);
+        } else {
             out.extend_from_slice(b"\"}");
         }
         for turn in turns {
@@ -312,111 +322,144 @@ impl Body<'_, '_> {
 
     fn assistant(
         &mut self,
-        step: &Assistant<'_>,
+        step: &Step,
         at: usize,
-        plan: &Plan,
+        plan: &Plan<'_, '_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
+        let calls = plan.order.calls(step);
         let words = |content: &&[Content<'_>]| content.iter().any(is_words);
-        if step.calls.is_empty() && !step.messages.iter().any(words) {
+        if calls.is_empty() && !plan.order.messages(step).iter().any(words) {
             return Ok(());
         }
         let back = match self.quirks.reasoning_back {
             ReasoningBack::Never => false,
             ReasoningBack::ToolTurns => {
-                !step.calls.is_empty() && plan.last_user.is_none_or(|user| at > user)
+                !calls.is_empty() && plan.order.last_user.is_none_or(|user| at > user)
             }
             ReasoningBack::Always => true,
         };
-        let reasoning = if back { self.reasoning(step) } else { Reasoning::default() };
+        let reasoning = if back { self.reasoning(step, plan) } else { Reasoning::default() };
         json::comma(out);
         out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
-        self.words(step, &reasoning, out);
+        self.words(step, &reasoning, plan, out);
         if !self.quirks.think_tags && !reasoning.text.is_empty() && reasoning.details.is_empty() {
             let name = match self.quirks.reasoning_field {
                 ReasoningField::ReasoningContent => "reasoning_content",
                 ReasoningField::Reasoning => "reasoning",
             };
-            self.text(name, Escaped::trusted(&reasoning.text), out);
+            json::member_quoted(name, Escaped::trusted(&reasoning.text), out);
         }
         if !reasoning.details.is_empty() {
-            json::member_raw("reasoning_details", &format!("[{}]", reasoning.details), out);
+            json::key("reasoning_details", out);
+            out.push(b'[');
+            out.extend_from_slice(reasoning.details.as_bytes());
+            out.push(b']');
         }
-        if step.calls.is_empty() {
+        if calls.is_empty() {
             out.push(b'}');
             return Ok(());
         }
-        json::key("tool_calls", out);
-        out.push(b'[');
-        let ids = self.ids(&step.calls);
-        for (call, id) in step.calls.iter().zip(&ids) {
+        out.extend_from_slice(b",\"tool_calls\":[");
+        let (one, more);
+        let ids: &[Cow<'_, str>] = match calls {
+            // Most steps.
+            [call] if self.fits(call.id) => {
+                one = [Cow::Borrowed(call.id)];
+                &one
+            }
+            _ => {
+                more = self.ids(calls);
+                &more
+            }
+        };
+        for (call, id) in calls.iter().zip(ids) {
             json::comma(out);
             self.call(call, id, plan, out);
         }
         out.extend_from_slice(b"]}");
-        self.outputs(step, &ids, out)
+        self.outputs(calls, ids, out)
     }
 
     /// The `content` of an assistant message: a string, or null beside calls or a refusal.
-    fn words(&mut self, step: &Assistant<'_>, reasoning: &Reasoning, out: &mut Vec<u8>) {
-        let mut text = Vec::new();
+    fn words(
+        &mut self,
+        step: &Step,
+        reasoning: &Reasoning,
+        plan: &Plan<'_, '_>,
+        out: &mut Vec<u8>,
+    ) {
+        let messages = plan.order.messages(step);
+        let start = out.len();
+        out.push(b'"');
         if self.quirks.think_tags && !reasoning.text.is_empty() {
-            text.extend_from_slice(b"<think>\\n");
-            self.inside(Escaped::trusted(&reasoning.text), &mut text);
-            text.extend_from_slice(b"\\n</think>\\n\\n");
+            out.extend_from_slice(b"<think>\\n");
+            out.extend_from_slice(reasoning.text.as_bytes());
+            out.extend_from_slice(b"\\n</think>\\n\\n");
         }
-        let mut refusal = Vec::new();
         let mut first = true;
-        for message in &step.messages {
-            let before = text.len();
+        let mut refusals = false;
+        for message in messages {
+            let before = out.len();
             for part in *message {
                 match part {
                     Content::Refusal(words) if self.quirks.openai_parameters => {
-                        self.inside(*words, &mut refusal);
+                        refusals |= !words.is_empty();
                     }
                     Content::Text(words) | Content::Refusal(words) if !words.is_empty() => {
-                        if !first && text.len() == before {
-                            text.extend_from_slice(GAP);
+                        if !first && out.len() == before {
+                            out.extend_from_slice(GAP);
                         }
-                        self.inside(*words, &mut text);
+                        self.inside(*words, out);
                     }
                     _ => {}
                 }
             }
-            first &= text.len() == before;
+            first &= out.len() == before;
         }
-        if text.is_empty() {
+        if out.len() > start + 1 {
+            out.push(b'"');
+        } else if refusals || !plan.order.calls(step).is_empty() {
             // Some refuse null, but beside calls all take it.
-            let null = !step.calls.is_empty() || !refusal.is_empty();
-            out.extend_from_slice(if null { b"null".as_slice() } else { b"\"\"".as_slice() });
+            out.truncate(start);
+            out.extend_from_slice(b"null");
         } else {
             out.push(b'"');
-            out.extend_from_slice(&text);
-            out.push(b'"');
         }
-        if !refusal.is_empty() {
+        if refusals {
             out.extend_from_slice(b",\"refusal\":\"");
-            out.extend_from_slice(&refusal);
+            for part in messages.iter().copied().flatten() {
+                if let Content::Refusal(words) = part {
+                    self.inside(*words, out);
+                }
+            }
             out.push(b'"');
         }
     }
 
     /// The reasoning of a step: what its own upstream sealed, else the texts.
-    fn reasoning(&self, step: &Assistant<'_>) -> Reasoning {
+    fn reasoning(&mut self, step: &Step, plan: &Plan<'_, '_>) -> Reasoning {
         let mut whole = Reasoning::default();
-        for item in &step.reasoning {
+        for item in plan.order.reasoning(step) {
             let opened = item.sealed.and_then(|s| sealed::open(s, self.target.provider));
             let Opened { reasoning, details, .. } = opened.unwrap_or_default();
-            let texts = if item.text.is_empty() { item.summary } else { item.text };
-            let text = match reasoning {
-                Some(text) => text,
-                None => texts.iter().map(|text| text.raw()).collect::<Vec<_>>().join("\\n\\n"),
-            };
-            if !text.is_empty() {
-                if !whole.text.is_empty() {
-                    whole.text.push_str("\\n\\n");
+            let before = whole.text.len();
+            if before > 0 {
+                whole.text.push_str("\\n\\n");
+            }
+            let begin = whole.text.len();
+            if let Some(text) = reasoning {
+                // Not of the request's text, so nobody has looked for halves in it.
+                whole.text.push_str(Escaped::trusted(&text).paired(&mut self.scratch).raw());
+            } else {
+                let texts = if item.text.is_empty() { item.summary } else { item.text };
+                for (count, text) in texts.iter().enumerate() {
+                    whole.text.push_str(if count > 0 { "\\n\\n" } else { "" });
+                    whole.text.push_str(self.paired(*text).raw());
                 }
-                whole.text.push_str(&text);
+            }
+            if whole.text.len() == begin {
+                whole.text.truncate(before);
             }
             if !details.is_empty() {
                 if !whole.details.is_empty() {
@@ -428,23 +471,22 @@ impl Body<'_, '_> {
         whole
     }
 
-    fn call(&mut self, call: &Planned<'_>, id: &str, plan: &Plan, out: &mut Vec<u8>) {
-        let name = self.upstream_name(call.kind, call.tool);
+    fn call(&mut self, call: &Planned<'_>, id: &str, plan: &Plan<'_, '_>, out: &mut Vec<u8>) {
+        let place = self.place(call.kind, call.tool);
         let text = Escaped::trusted(call.text);
         out.push(b'{');
         json::member_quoted("id", Escaped::trusted(id), out);
         if call.kind == CallKind::Custom && self.quirks.custom_tools {
             out.extend_from_slice(b",\"type\":\"custom\",\"custom\":{");
-            json::member("name", &name, out);
+            self.name(place, out);
             self.text("input", text, out);
         } else {
             out.extend_from_slice(b",\"type\":\"function\",\"function\":{");
-            json::member("name", &name, out);
-            json::key("arguments", out);
-            out.push(b'"');
+            self.name(place, out);
+            out.extend_from_slice(b",\"arguments\":\"");
             if call.kind == CallKind::Custom {
                 out.extend_from_slice(b"{\\\"input\\\":\\\"");
-                json::escape_again(text.paired(&mut self.scratch), out);
+                json::escape_again(self.paired(text), out);
                 out.extend_from_slice(b"\\\"}");
             } else if text.is_empty() {
                 out.extend_from_slice(b"{}");
@@ -454,7 +496,7 @@ impl Body<'_, '_> {
             out.push(b'"');
         }
         out.push(b'}');
-        if let Some((_, extra)) = plan.extras.iter().find(|(known, _)| known == call.id) {
+        if let Some(extra) = plan.extras.get(call.id) {
             json::member_raw("extra_content", extra, out);
         }
         out.push(b'}');
@@ -463,11 +505,11 @@ impl Body<'_, '_> {
     /// The tool messages of a step, and behind them what they cannot hold.
     fn outputs(
         &mut self,
-        step: &Assistant<'_>,
-        ids: &[String],
+        calls: &[Planned<'_>],
+        ids: &[Cow<'_, str>],
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        for (call, id) in step.calls.iter().zip(ids) {
+        for (call, id) in calls.iter().zip(ids) {
             out.extend_from_slice(b",{\"role\":\"tool\"");
             json::member_quoted("tool_call_id", Escaped::trusted(id), out);
             out.extend_from_slice(b",\"content\":\"");
@@ -482,7 +524,7 @@ impl Body<'_, '_> {
             out.extend_from_slice(b"\"}");
         }
         let mut open = false;
-        for (call, id) in step.calls.iter().zip(ids) {
+        for (call, id) in calls.iter().zip(ids) {
             let content = call.output.unwrap_or_default();
             if content.iter().all(|part| is_words(part) || is_empty(part)) {
                 continue;
@@ -501,21 +543,33 @@ impl Body<'_, '_> {
 
     /// The ids of a step's calls upstream: as they are, or short and unique in the step. The same
     /// id is the same on every turn.
-    fn ids(&self, calls: &[Planned<'_>]) -> Vec<String> {
-        let max = if self.quirks.openai_parameters { ID_BYTES_MAX_OPENAI } else { ID_BYTES_MAX };
-        let mut ids: Vec<String> = Vec::with_capacity(calls.len());
+    fn ids<'r>(&self, calls: &[Planned<'r>]) -> Vec<Cow<'r, str>> {
+        let mut ids: Vec<Cow<'r, str>> = Vec::with_capacity(calls.len());
+        let mut many = (calls.len() > COMPARED_MAX).then(HashSet::<Cow<'r, str>>::new);
         for (call, at) in calls.iter().zip(0u32..) {
-            let fits = call.id.len() <= max && !call.id.is_empty() && !call.id.contains('\\');
-            let id = if fits && !ids.iter().any(|known| known == call.id) {
-                call.id.to_owned()
-            } else {
-                let twin =
-                    if fits || ids.iter().any(|id| *id == short(call.id, 0)) { at } else { 0 };
-                short(call.id, twin)
+            let taken = |name: &str| match &many {
+                Some(many) => many.contains(name),
+                None => ids.iter().any(|known| known == name),
             };
+            let fits = self.fits(call.id);
+            let id = if fits && !taken(call.id) {
+                Cow::Borrowed(call.id)
+            } else {
+                let twin = if fits || taken(&short(call.id, 0)) { at } else { 0 };
+                Cow::Owned(short(call.id, twin))
+            };
+            if let Some(many) = &mut many {
+                many.insert(id.clone());
+            }
             ids.push(id);
         }
         ids
+    }
+
+    /// Whether the upstream takes a call's id as it is.
+    fn fits(&self, id: &str) -> bool {
+        let max = if self.quirks.openai_parameters { ID_BYTES_MAX_OPENAI } else { ID_BYTES_MAX };
+        id.len() <= max && !id.is_empty() && !id.contains('\\')
     }
 
     /// The texts of a content, `gap` between them.

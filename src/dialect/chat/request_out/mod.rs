@@ -15,6 +15,9 @@ use crate::dialect::{Sent, Target};
 use crate::fault::Failure;
 use crate::wire::json::{self, Escaped, Raw};
 
+/// Most names noted as dropped: they end up in a response header.
+const DROPPED_MAX: usize = 32;
+
 /// Appends the body for `request`.
 ///
 /// # Errors
@@ -82,25 +85,35 @@ impl Body<'_, '_> {
         // Names go into a header field, and some are the client's own words.
         let legal = |c: &char| c.is_ascii_alphanumeric() || "_-.[]() ".contains(*c);
         let name: String = name.chars().filter(legal).take(64).collect();
-        if !name.is_empty() && !self.dropped.contains(&name) {
+        let room = self.dropped.len() < DROPPED_MAX;
+        if room && !name.is_empty() && !self.dropped.contains(&name) {
             self.dropped.push(name);
         }
         Ok(())
     }
 
+    /// A text of the request with its surrogate pairs whole.
+    fn paired<'t>(&'t mut self, text: Escaped<'t>) -> Escaped<'t> {
+        if self.request.halves { text.paired(&mut self.scratch) } else { text }
+    }
+
     /// Appends `"name":"text"`.
     fn text(&mut self, name: &str, text: Escaped<'_>, out: &mut Vec<u8>) {
-        json::member_quoted(name, text.paired(&mut self.scratch), out);
+        json::member_quoted(name, self.paired(text), out);
     }
 
     /// Appends the inside of a string.
     fn inside(&mut self, text: Escaped<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(text.paired(&mut self.scratch).raw().as_bytes());
+        out.extend_from_slice(self.paired(text).raw().as_bytes());
     }
 
     /// Appends `"name":value`.
     fn raw(&mut self, name: &str, value: Raw<'_>, out: &mut Vec<u8>) {
-        json::member_raw(name, value.paired(&mut self.scratch).text(), out);
+        if self.request.halves {
+            json::member_raw(name, value.paired(&mut self.scratch).text(), out);
+        } else {
+            json::member_raw(name, value.text(), out);
+        }
     }
 }
 

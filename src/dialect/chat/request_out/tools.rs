@@ -10,8 +10,8 @@ use crate::wire::json::{self, Escaped, Raw};
 pub(super) struct Declared<'b, 'a> {
     tool: &'b Tool<'a>,
     kind: CallKind,
-    /// Its name upstream.
-    name: String,
+    /// Its place in the table of names.
+    place: usize,
 }
 
 impl<'b, 'a> Body<'b, 'a> {
@@ -19,6 +19,8 @@ impl<'b, 'a> Body<'b, 'a> {
     pub(super) fn declare(&mut self) -> Result<Vec<Declared<'b, 'a>>, Failure> {
         let request = self.request;
         let mut declared: Vec<Declared<'b, 'a>> = Vec::with_capacity(request.tools.len());
+        // Where each name is declared.
+        let mut twins: Vec<Option<usize>> = Vec::new();
         let mut hosted = None;
         for tool in &request.tools {
             let kind = match tool.kind {
@@ -31,10 +33,14 @@ impl<'b, 'a> Body<'b, 'a> {
                     continue;
                 }
             };
-            let name = self.upstream_name(kind, tool.name);
-            let twin = declared.iter().position(|known| known.name == name);
+            let place = self.place(kind, tool.name);
+            let twin = twins.get(place).copied().flatten();
             match twin.and_then(|at| declared.get_mut(at)) {
-                None => declared.push(Declared { tool, kind, name }),
+                None => {
+                    twins.resize(twins.len().max(place + 1), None);
+                    twins[place] = Some(declared.len());
+                    declared.push(Declared { tool, kind, place });
+                }
                 Some(known) => {
                     let same = known.tool.raw == tool.raw;
                     known.tool = tool;
@@ -53,7 +59,7 @@ impl<'b, 'a> Body<'b, 'a> {
         }
         for item in &request.items {
             if let crate::dialect::request::Item::Call { kind, tool, .. } = item {
-                self.upstream_name(*kind, *tool);
+                self.place(*kind, *tool);
             }
         }
         if !request.allowed.is_empty() && !self.quirks.allowed_tools {
@@ -67,10 +73,15 @@ impl<'b, 'a> Body<'b, 'a> {
         self.drop(&format!("tools.{plain}"))
     }
 
-    /// The name of a tool upstream.
-    pub(super) fn upstream_name(&mut self, kind: CallKind, tool: ToolName<'_>) -> String {
+    /// Where the name of a tool stands in the table of names.
+    pub(super) fn place(&mut self, kind: CallKind, tool: ToolName<'_>) -> usize {
         let wrapped = kind == CallKind::Custom && !self.quirks.custom_tools;
-        self.tools.add(kind, wrapped, tool).to_owned()
+        self.tools.place(kind, wrapped, tool)
+    }
+
+    /// Appends the upstream's name of the tool at this place of the table.
+    pub(super) fn name(&self, place: usize, out: &mut Vec<u8>) {
+        json::member("name", &self.tools.entries()[place].upstream, out);
     }
 
     /// Appends `tools`, `tool_choice` and `parallel_tool_calls`, or nothing without tools.
@@ -107,7 +118,7 @@ impl<'b, 'a> Body<'b, 'a> {
         if let (ToolKind::Custom { syntax, grammar }, true) = (tool.kind, self.quirks.custom_tools)
         {
             out.extend_from_slice(b"{\"type\":\"custom\",\"custom\":{");
-            json::member("name", &declared.name, out);
+            self.name(declared.place, out);
             if let Some(text) = tool.description {
                 self.text("description", text, out);
             }
@@ -121,7 +132,7 @@ impl<'b, 'a> Body<'b, 'a> {
             return Ok(());
         }
         out.extend_from_slice(b"{\"type\":\"function\",\"function\":{");
-        json::member("name", &declared.name, out);
+        self.name(declared.place, out);
         match tool.kind {
             ToolKind::Custom { syntax, grammar } => {
                 self.wrapped(tool.description, syntax, grammar, out);
@@ -258,7 +269,7 @@ impl<'b, 'a> Body<'b, 'a> {
         json::member("type", kind, out);
         json::key(kind, out);
         out.push(b'{');
-        json::member("name", &tool.name, out);
+        self.name(tool.place, out);
         out.extend_from_slice(b"}}");
     }
 }
