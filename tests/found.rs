@@ -52,3 +52,17 @@ data: {"type":"response.completed","response":{"id":"r","status":"completed","ou
     assert!(out.contains("response.completed"), "{out}");
     assert!(!out.contains("tYpe") && !out.contains("output_item"), "{out}");
 }
+
+/// Parts that the upstream does not know are dropped; a message of nothing else goes with them.
+#[test]
+fn nothing_empty_is_left_of_what_was_dropped() {
+    let body = r#"{"model":"m","input":[
+        {"role":"developer","content":[{"type":"x"}]},
+        {"role":"user","content":"hi"},
+        {"type":"function_call","call_id":"a","name":"f","arguments":"{}"},
+        {"type":"function_call_output","call_id":"a","output":[{"type":"x"}]}]}"#;
+    let out = translated("responses", "responses", body);
+    let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(read["input"][0]["role"], "user");
+    assert_eq!(read["input"][2]["output"], "");
+}

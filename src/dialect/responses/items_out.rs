@@ -158,6 +158,7 @@ impl<'a> Writer<'_, 'a> {
                 SystemRole::Developer => "developer",
             },
         };
+        let start = self.out.len();
         self.begin("message");
         json::member("role", name, self.out);
         json::key("content", self.out);
@@ -171,6 +172,11 @@ impl<'a> Writer<'_, 'a> {
                 }
                 _ => self.part(part, || format!("input[{index}].content[{part_index}]"))?,
             }
+        }
+        if self.out.ends_with(b"[") {
+            // All of it was dropped, and the API takes no message without content.
+            self.out.truncate(start);
+            return Ok(());
         }
         self.out.extend_from_slice(b"]}");
         Ok(())
@@ -188,11 +194,17 @@ impl<'a> Writer<'_, 'a> {
             self.out.push(b'"');
             return Ok(());
         }
+        let start = self.out.len();
         self.out.push(b'[');
         for (part_index, part) in content.iter().enumerate() {
             self.part(part, || format!("input[{index}].output[{part_index}]"))?;
         }
-        self.out.push(b']');
+        if self.out.ends_with(b"[") {
+            self.out.truncate(start);
+            self.out.extend_from_slice(b"\"\"");
+        } else {
+            self.out.push(b']');
+        }
         Ok(())
     }
 
