@@ -2,7 +2,9 @@
 //! is `cargo fuzz run <target>`; this keeps its code and its seeds from rotting.
 #![allow(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
-use patchbay::fuzzing::{TARGETS, Target};
+mod hostile_cases;
+
+use patchbay::fuzzing::{TARGETS, Target, http1, json};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::fs;
@@ -44,6 +46,24 @@ fn seeds_hold() {
             run(&seed);
         }
     }
+    seeds("json").iter().for_each(|seed| beside_simd_json(seed));
+}
+
+/// Documents beside `simd-json`, as the fuzz target reads them.
+fn beside_simd_json(bytes: &[u8]) {
+    json::beside(bytes, |bytes| simd_json::serde::from_slice(bytes).ok());
+}
+
+#[test]
+fn hostile_messages_are_judged_as_a_slow_reader_does() {
+    for case in hostile_cases::requests() {
+        println!("{}", case.name);
+        http1::request(&[&[0], &case.bytes[..]].concat());
+    }
+    for case in hostile_cases::replies::replies() {
+        println!("{}", case.name);
+        http1::reply(&[&[0], &case.bytes[..]].concat());
+    }
 }
 
 /// Puts bytes in, takes bytes out, and doubles a piece.
@@ -66,7 +86,8 @@ fn change(seed: &[u8], changes: &[(prop::sample::Index, u8, u8)]) -> Vec<u8> {
 fn changed_seeds_hold() {
     let change_of = (any::<prop::sample::Index>(), any::<u8>(), any::<u8>());
     let changes = prop::collection::vec(change_of, 0..6);
-    for Target { name, run } in TARGETS {
+    let second = Target { name: "json", run: beside_simd_json };
+    for Target { name, run } in TARGETS.iter().chain([&second]) {
         for seed in seeds(name) {
             let usual = ProptestConfig::default();
             let config =

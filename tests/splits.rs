@@ -85,12 +85,12 @@ fn the_slow_reader_itself_is_right() {
 /// Whole replies with text, reasoning and calls: the fuzz targets' seeds without their first two
 /// bytes, which choose the set-up there.
 const REPLIES: &[(&str, &[u8])] = &[
-    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-text")),
-    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-text-crlf")),
-    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-calls")),
-    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-think")),
-    ("chat", include_bytes!("../fuzz/seeds/transcode/chat-error")),
-    ("responses", include_bytes!("../fuzz/seeds/transcode/responses-all")),
+    ("chat", include_bytes!("../fuzz/seeds/chat_stream/text")),
+    ("chat", include_bytes!("../fuzz/seeds/chat_stream/text-crlf")),
+    ("chat", include_bytes!("../fuzz/seeds/chat_stream/calls")),
+    ("chat", include_bytes!("../fuzz/seeds/chat_stream/think")),
+    ("chat", include_bytes!("../fuzz/seeds/chat_stream/error")),
+    ("responses", include_bytes!("../fuzz/seeds/responses_stream/all")),
 ];
 
 /// Every reply with every client, and its bytes.

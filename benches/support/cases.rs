@@ -171,7 +171,7 @@ pub(crate) fn request() -> Vec<Case> {
                     "chat" => requests::chat(filling, size),
                     _ => requests::responses(filling, size),
                 };
-                let way = Way { client, upstream, quirks: quirks.clone() };
+                let way = Way { client, upstream, quirks: quirks.clone(), strict: false };
                 cases.push(Case {
                     name: format!("request/{name}/{}/{size_name}", filling.name()),
                     events: 1,

@@ -1,4 +1,5 @@
-//! JSON beside `serde_json`.
+//! JSON beside `serde_json`, and beside a second reader that the caller brings: `simd-json` is no part
+//! of this crate.
 
 use crate::wire::json::{self, Bad, Cursor, DEPTH_MAX, Escaped, Kind, Raw, Surrogates, Unescaper};
 use serde_json::{Map, Value};
@@ -41,6 +42,83 @@ pub fn document(bytes: &[u8]) {
     if let (Ok(walked), Ok(theirs)) = (walked, serde_json::from_str::<Value>(text)) {
         assert_eq!(walked, theirs);
     }
+}
+
+/// A document beside another reader, which gets the bytes and may change them.
+///
+/// It may refuse what is grammatical and has no value in Unicode or in 64 bits: a lone half of a
+/// surrogate pair, and a number. It may take nothing that the cursor refuses, unless it is only
+/// nested too deeply, and what both take they must read alike.
+///
+/// # Panics
+/// When they differ otherwise.
+pub fn beside(bytes: &[u8], other: impl FnOnce(&mut [u8]) -> Option<Value>) {
+    document(bytes);
+    let text = json::utf8(bytes).ok();
+    let ours = text.map(Raw::check);
+    if let Some(Err(Bad { why: json::Why::Depth, .. })) = ours {
+        return;
+    }
+    let theirs = other(&mut bytes.to_vec());
+    let (Some(text), Some(Ok(raw))) = (text, ours) else {
+        assert_eq!(theirs, None, "refused here only: {}", bytes.escape_ascii());
+        return;
+    };
+    let mut scratch = String::new();
+    let halved = raw.paired(&mut scratch).text() != raw.text();
+    match (serde_json::from_str::<Value>(text), theirs) {
+        (Ok(ours), Some(theirs)) => assert!(alike(&ours, &theirs), "{ours} is not {theirs}"),
+        (Ok(_), None) => assert!(halved || odd_number(raw), "refused there only: {text}"),
+        // The one does not know a number that the other knows.
+        (Err(_), _) => {}
+    }
+}
+
+/// Whether two readers mean the same: integers to the digit, others to the last few bits.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            let whole = |number: &serde_json::Number| {
+                number.as_i64().map(i128::from).or(number.as_u64().map(i128::from))
+            };
+            if let (Some(one), Some(other)) = (whole(one), whole(other)) {
+                return one == other;
+            }
+            let float = |number: &serde_json::Number| number.as_f64().unwrap_or(f64::NAN);
+            let (one, other) = (float(one), float(other));
+            (one - other).abs() <= one.abs() * 4.0 * f64::EPSILON
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| alike(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(key, one)| other.get(key).is_some_and(|other| alike(one, other)))
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// Whether a number in it is beyond what 64 bits hold exactly.
+fn odd_number(raw: Raw<'_>) -> bool {
+    fn walk(cursor: &mut Cursor<'_>, odd: &mut bool) -> Result<(), Bad> {
+        match cursor.kind()? {
+            Kind::Object => cursor.object(|_, cursor| walk(cursor, odd)),
+            Kind::Array => cursor.array(|cursor| walk(cursor, odd)),
+            Kind::Number => {
+                let number = cursor.skip()?;
+                let digits = number.text().bytes().filter(u8::is_ascii_digit).count();
+                *odd |= digits > 18 || number.text().contains(['e', 'E']);
+                Ok(())
+            }
+            _ => cursor.skip().map(drop),
+        }
+    }
+    let mut odd = false;
+    // A key with escapes ends the walk; nobody then knows what stands behind it.
+    walk(&mut raw.cursor(), &mut odd).is_err() || odd
 }
 
 /// At least how deep the brackets nest, those inside strings included.

@@ -1,11 +1,14 @@
 //! What the fuzz targets do, here so that ordinary tests run it too. Each function takes any input
 //! and panics when a property does not hold. Not part of the public interface.
 
+pub mod http1;
 pub mod json;
 pub mod learned;
+pub mod readers;
 pub mod request;
 pub mod sse;
 pub mod transcode;
+pub mod worker;
 
 use crate::wire::coding::{Refused, decode};
 
@@ -24,8 +27,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "text", run: json::text },
     Target { name: "sse", run: frames },
     Target { name: "coding", run: coding },
-    Target { name: "transcode", run: transcode::reply },
     Target { name: "learned", run: learned::streams },
+    Target { name: "request", run: request::request },
+    Target { name: "worker", run: worker::worker },
+    Target { name: "http1_request", run: http1::request },
+    Target { name: "http1_reply", run: http1::reply },
+    Target { name: "chat_stream", run: transcode::chat_stream },
+    Target { name: "responses_stream", run: transcode::responses_stream },
 ];
 
 /// The first byte chooses the cuts, the others are a stream.

@@ -1,14 +1,17 @@
 //! Whole translations: any bytes of an upstream, any cut, any pair of dialects.
 
+use super::readers::{self, End, Seen, strict};
 use super::sse::frames_slowly;
-use crate::dialect::event::{CallKind, Grammar};
+use crate::dialect::event::{CallKind, Event, Grammar, Part, Stop};
 use crate::dialect::ids::Ids;
+use crate::dialect::mend::Mend;
 use crate::dialect::quirks::Quirks;
-use crate::dialect::request::{Request, ToolName};
+use crate::dialect::request::{Request, Tool, ToolKind, ToolName};
 use crate::dialect::tools::ToolTable;
-use crate::dialect::{self, Decode, Dialect, Encode, Reply, Sent};
+use crate::dialect::{self, Decode, Dialect, Encode, Reply, Sent, stops};
+use crate::fault::{Failure, Fault, Kind};
 use crate::transcode::{Form, Outcome, Transcoder};
-use crate::wire::json::Escaped;
+use crate::wire::json::{Escaped, Raw};
 use crate::wire::sse::Frame;
 
 /// Large enough that no limit depends on the cut.
@@ -17,8 +20,14 @@ const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Unix time in seconds.
 const NOW_S: u64 = 1_750_000_000;
 
+/// What one byte of an upstream may become at most, and what any answer may have besides. A frame of
+/// a few bytes can open an item, which is told of in five events and once more at the end.
+const GROWTH_MAX: usize = 100;
+const BESIDES_BYTES_MAX: usize = 64 << 10;
+
 /// Who speaks what.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Setup {
     /// The upstream's dialect.
     pub upstream: &'static dyn Dialect,
@@ -30,6 +39,15 @@ pub struct Setup {
     pub to: Form,
     /// The client is the Codex CLI.
     pub codex: bool,
+    /// The reply is passed on as it is, where dialects and forms are the same.
+    pub relayed: bool,
+    /// Answers may hold `<think>` tags, and reasoning is shown as raw text.
+    pub thinking: bool,
+    /// The text is cut at stop sequences.
+    pub stops: bool,
+    /// What few clients do: another name of the model when relayed, `functions` and sealed reasoning
+    /// in Chat, compaction in Responses.
+    pub odd: bool,
 }
 
 impl Setup {
@@ -37,14 +55,33 @@ impl Setup {
     #[must_use]
     pub fn streams(upstream: &str, client: &str) -> Option<Self> {
         let (upstream, client) = (dialect::by_name(upstream)?, dialect::by_name(client)?);
-        Some(Self { upstream, client, from: Form::Stream, to: Form::Stream, codex: false })
+        Some(Self {
+            upstream,
+            client,
+            from: Form::Stream,
+            to: Form::Stream,
+            codex: false,
+            relayed: false,
+            thinking: false,
+            stops: false,
+            odd: false,
+        })
     }
 
-    fn chosen(by: u8) -> Option<Self> {
-        let side = |bit: u8| if by & bit == 0 { "chat" } else { "responses" };
+    fn chosen(upstream: &str, by: u8) -> Option<Self> {
+        let client = if by & 2 == 0 { "chat" } else { "responses" };
         let form = |bit: u8| if by & bit == 0 { Form::Stream } else { Form::Document };
-        let streams = Self::streams(side(1), side(2))?;
-        Some(Self { from: form(4), to: form(8), codex: by & 16 != 0, ..streams })
+        let (from, to) = (form(4), form(8));
+        Some(Self {
+            from,
+            to,
+            codex: by & 16 != 0 && client == "responses",
+            relayed: by & 1 != 0 && upstream == client && from == to,
+            thinking: by & 32 != 0,
+            stops: by & 64 != 0,
+            odd: by & 128 != 0,
+            ..Self::streams(upstream, client)?
+        })
     }
 
     /// A decoder for a request that declared a function and a custom tool, both plain and wrapped.
@@ -55,19 +92,38 @@ impl Setup {
         tools.add(CallKind::Function, false, named("shell"));
         tools.add(CallKind::Custom, true, named("apply_patch"));
         let sent = Sent { tools, provider: "p".to_owned(), ..Sent::default() };
-        self.upstream.decoder(sent, &Quirks::default())
+        let quirks =
+            Quirks { think_tags: self.thinking, raw_reasoning: self.thinking, ..Quirks::default() };
+        let decoder = self.upstream.decoder(sent, &quirks);
+        if self.stops {
+            stops::cut_at(Raw::trusted(r#"["END","\n\n\n","\ud83d\ude00"]"#), decoder)
+        } else {
+            decoder
+        }
     }
 
     /// An encoder for a plain request.
     #[must_use]
     pub fn encoder(&self) -> Box<dyn Encode> {
-        let stream = self.to == Form::Stream;
-        let request = Request {
+        let chat = self.client.name() == "chat";
+        let mut request = Request {
             model: Escaped::trusted("m"),
-            stream,
+            stream: self.to == Form::Stream,
             include_usage: true,
+            compact: self.odd && !chat,
             ..Request::default()
         };
+        if self.odd && chat {
+            request.settings.legacy_functions = true;
+            request.settings.include_sealed = true;
+        } else if self.thinking {
+            request.tools.push(Tool {
+                kind: ToolKind::Custom { syntax: None, grammar: None },
+                name: ToolName { namespace: Escaped::EMPTY, name: Escaped::trusted("apply_patch") },
+                description: None,
+                raw: Raw::trusted("{}"),
+            });
+        }
         let ids = Ids::new(7);
         let reply = Reply { ids, created_at: NOW_S, codex: self.codex, done_marker: !self.codex };
         self.client.encoder(&request, reply)
@@ -77,6 +133,10 @@ impl Setup {
     #[must_use]
     pub fn transcoder(&self) -> Transcoder {
         let (decoder, encoder) = (self.decoder(), self.encoder());
+        if self.relayed {
+            let model = self.odd.then(|| "m".to_owned());
+            return Transcoder::relay(decoder, encoder, self.from, model, FRAME_BYTES_MAX);
+        }
         Transcoder::new(decoder, encoder, self.from, self.to, FRAME_BYTES_MAX)
     }
 
@@ -86,6 +146,13 @@ impl Setup {
     /// When the transcoder refuses to go on.
     #[must_use]
     pub fn run(&self, pieces: &[&[u8]]) -> (Vec<u8>, Outcome) {
+        let (mut transcoder, waiting, mut out) = self.feed(pieces, false);
+        transcoder.finish(&waiting, NOW_S, &mut out);
+        (out, transcoder.outcome().clone())
+    }
+
+    /// Feeds pieces, and tells the client in between that it is not forgotten if `keep_alive`.
+    fn feed(&self, pieces: &[&[u8]], keep_alive: bool) -> (Transcoder, Vec<u8>, Vec<u8>) {
         let mut transcoder = self.transcoder();
         let (mut waiting, mut out) = (Vec::new(), Vec::new());
         for piece in pieces {
@@ -94,30 +161,131 @@ impl Setup {
                 Ok(used) => drop(waiting.drain(..used)),
                 Err(fault) => panic!("{fault}"),
             }
+            if keep_alive && !transcoder.is_done() {
+                transcoder.keep_alive(&mut out);
+            }
         }
-        transcoder.finish(&waiting, NOW_S, &mut out);
-        (out, transcoder.outcome().clone())
+        (transcoder, waiting, out)
+    }
+
+    /// What a client understands of `out`, if a strict reader can tell.
+    fn read(&self, out: &[u8]) -> Option<Seen> {
+        match (self.to, self.client.name()) {
+            _ if self.relayed => None,
+            (Form::Document, _) => {
+                if !out.is_empty() {
+                    let _ = strict(out);
+                }
+                None
+            }
+            (Form::Stream, "chat") => readers::chat(out),
+            (Form::Stream, _) => readers::responses(out),
+        }
     }
 }
 
-/// The first byte chooses the dialects and forms, the second the cuts; the rest is the reply.
+/// Replies of a Chat Completions upstream. The first byte chooses the set-up, the second the cuts.
 ///
 /// # Panics
-/// When a cut changes the translation, a decoder breaks the grammar of events, or a client gets
-/// what a strict reader refuses.
-pub fn reply(bytes: &[u8]) {
+/// As [`reply`].
+pub fn chat_stream(bytes: &[u8]) {
+    reply("chat", bytes);
+}
+
+/// The same for a Responses upstream.
+///
+/// # Panics
+/// As [`reply`].
+pub fn responses_stream(bytes: &[u8]) {
+    reply("responses", bytes);
+}
+
+/// Translates a reply of `upstream` whole, cut, broken off and with keep-alives between its pieces.
+///
+/// # Panics
+/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
+/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
+pub fn reply(upstream: &str, bytes: &[u8]) {
     let Some((&[by, seed], stream)) = bytes.split_first_chunk() else { return };
-    let Some(setup) = Setup::chosen(by) else { return };
-    events(&setup, stream);
-    let (out, outcome) = setup.run(&[stream]);
+    let Some(setup) = Setup::chosen(upstream, by) else { return };
+    let told = events(&setup, stream);
+    let whole = setup.run(&[stream]);
+    let (out, outcome) = &whole;
     assert!(outcome.stop.is_some() || outcome.failure.is_some(), "an answer without an end");
-    readable(&out, setup.to);
+    let most = GROWTH_MAX * stream.len() + BESIDES_BYTES_MAX;
+    assert!(out.len() <= most, "{} bytes became {}", stream.len(), out.len());
+    if let Some(seen) = setup.read(out) {
+        ended(&seen, outcome);
+        if !setup.odd && outcome.failure.is_none() && seen.end == End::Whole {
+            understood(&setup, &seen, &told, outcome);
+        }
+    }
+    if setup.relayed && !setup.odd && outcome.failure.is_none() && setup.from == Form::Stream {
+        let out = out.trim_ascii_end();
+        assert!(stream.starts_with(out), "relayed: {}", out.escape_ascii());
+    }
     let single: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_same(&setup.run(&single), &(out.clone(), outcome.clone()), "byte by byte");
-    for cut in 1..4usize {
-        let at = (usize::from(seed) * 257 * cut) % (stream.len() + 1);
-        let (front, back) = stream.split_at(at);
-        assert_same(&setup.run(&[front, back]), &(out.clone(), outcome.clone()), "cut in two");
+    assert_same(&setup.run(&single), &whole, "byte by byte");
+    let pieces = cut(stream, u64::from(seed));
+    assert_same(&setup.run(&pieces), &whole, "cut");
+    let at = usize::from(seed) * 257 % (stream.len() + 1);
+    let (front, back) = stream.split_at(at);
+    assert_same(&setup.run(&[front, back]), &whole, "cut in two");
+    let (mut kept, waiting, mut out) = setup.feed(&pieces, true);
+    kept.finish(&waiting, NOW_S, &mut out);
+    assert_eq!(setup.read(&out), setup.read(&whole.0), "with keep-alives");
+    broken_off(&setup, front);
+}
+
+/// The stream is cut by the network, here: no success, unless its terminal event came.
+fn broken_off(setup: &Setup, front: &[u8]) {
+    let (mut transcoder, _, mut out) = setup.feed(&[front], false);
+    let done = transcoder.is_done();
+    let failure = Failure::new(Fault::upstream(Kind::Truncated), "the connection broke");
+    transcoder.fail(&failure, NOW_S, &mut out);
+    let outcome = transcoder.outcome();
+    assert!(outcome.failure.is_some() || outcome.stop.is_some(), "an answer without an end");
+    if !done && setup.from == Form::Document {
+        assert_eq!(outcome.failure.as_ref(), Some(&failure));
+    }
+    if let Some(seen) = setup.read(&out) {
+        ended(&seen, outcome);
+    }
+}
+
+/// The client's end is that of the answer.
+fn ended(seen: &Seen, outcome: &Outcome) {
+    match (seen.end, &outcome.failure) {
+        (End::Missing, _) => panic!("a stream without its end"),
+        (End::Whole, failure) => assert_eq!(failure, &None, "a failure told as a success"),
+        // A call that a limit cut is a failure to the Codex CLI.
+        (End::Failed, Some(_)) => {}
+        (End::Failed, None) => assert!(outcome.stop.is_some()),
+    }
+}
+
+/// What the decoder said is what the client sees.
+fn understood(setup: &Setup, seen: &Seen, told: &Seen, outcome: &Outcome) {
+    if setup.client.name() == "chat" {
+        // Messages, and parts of a summary, stand apart there.
+        let close = |text: &str| text.replace("\n\n", "");
+        assert_eq!(close(&seen.text), close(&told.text));
+        assert_eq!(close(&seen.reasoning), close(&told.reasoning));
+        assert_eq!(seen.calls.len(), told.calls.len());
+        for (seen, told) in seen.calls.iter().zip(&told.calls) {
+            let wrapped = || serde_json::from_str::<serde_json::Value>(seen).unwrap_or_default();
+            assert!(seen == told || wrapped()["input"] == **told, "{seen} is not {told}");
+        }
+        return;
+    }
+    assert_eq!(seen.text, told.text);
+    assert_eq!(seen.reasoning, told.reasoning);
+    let empty = |call: &String| if call.is_empty() { "{}".to_owned() } else { call.clone() };
+    let whole = matches!(outcome.stop, Some(Stop::End | Stop::Tool));
+    if whole {
+        let (seen, told): (Vec<_>, Vec<_>) =
+            (seen.calls.iter().map(empty).collect(), told.calls.iter().map(empty).collect());
+        assert_eq!(seen, told);
     }
 }
 
@@ -127,13 +295,29 @@ fn assert_same(found: &(Vec<u8>, Outcome), expected: &(Vec<u8>, Outcome), how: &
     assert_eq!(found.1, expected.1, "{how}");
 }
 
-/// The decoder's events keep the grammar, whatever comes.
-fn events(setup: &Setup, stream: &[u8]) {
+/// Cuts into pieces of up to 64 bytes.
+#[must_use]
+pub fn cut(mut bytes: &[u8], seed: u64) -> Vec<&[u8]> {
+    let (mut pieces, mut random) = (Vec::new(), seed);
+    while !bytes.is_empty() {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let length = usize::try_from(random >> 58).unwrap_or(0) + 1;
+        let (piece, rest) = bytes.split_at(length.min(bytes.len()));
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}
+
+/// The decoder's events keep the grammar, whatever comes. Returns what they say.
+fn events(setup: &Setup, stream: &[u8]) -> Seen {
     let (mut decoder, mut grammar) = (setup.decoder(), Grammar::default());
-    let mut sink = |event: dialect::event::Event<'_>| {
+    let (mut mend, mut told) = (Mend::default(), Told::default());
+    let mut sink = |event: Event<'_>| {
         if let Err(rule) = grammar.check(&event) {
             panic!("{rule}: {event:?}");
         }
+        mend.event(event, &mut |event| told.event(&event));
     };
     match setup.from {
         Form::Stream => {
@@ -150,23 +334,50 @@ fn events(setup: &Setup, stream: &[u8]) {
             }
         }
     }
+    told.seen
 }
 
-/// What goes to a client is JSON in UTF-8 to a strict reader.
-fn readable(out: &[u8], form: Form) {
-    let strict = |bytes: &[u8]| match serde_json::from_slice::<serde_json::Value>(bytes) {
-        Ok(_) => {}
-        // Numbers are passed on as they came; this one is JSON all the same.
-        Err(error) if error.to_string().starts_with("number out of range") => {}
-        Err(error) => panic!("{error}: {}", bytes.escape_ascii()),
-    };
-    match form {
-        Form::Document if out.is_empty() => {}
-        Form::Document => strict(out),
-        Form::Stream => {
-            assert!(out.is_empty() || out.ends_with(b"\n\n"), "frames are whole");
-            let frames = frames_slowly(out);
-            frames.iter().filter(|frame| frame.data != b"[DONE]").for_each(|f| strict(&f.data));
+/// Collects what events say, in plain text.
+#[derive(Default)]
+struct Told {
+    open: Option<Shown>,
+    seen: Seen,
+}
+
+enum Shown {
+    Text,
+    Reasoning,
+    Call,
+    Nothing,
+}
+
+impl Told {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Open { kind, .. } => {
+                self.open = Some(match kind {
+                    Part::Text { .. } | Part::Refusal { .. } => Shown::Text,
+                    Part::Reasoning { .. } => Shown::Reasoning,
+                    Part::Call(call) if call.kind == CallKind::Search => Shown::Nothing,
+                    Part::Call(_) => {
+                        self.seen.calls.push(String::new());
+                        Shown::Call
+                    }
+                    Part::Opaque { .. } => Shown::Nothing,
+                });
+            }
+            Event::Delta { text, .. } => {
+                let plain = text.decode();
+                match self.open {
+                    Some(Shown::Text) => self.seen.text.push_str(&plain),
+                    Some(Shown::Reasoning) => self.seen.reasoning.push_str(&plain),
+                    Some(Shown::Call) => {
+                        self.seen.calls.last_mut().into_iter().for_each(|c| c.push_str(&plain));
+                    }
+                    Some(Shown::Nothing) | None => {}
+                }
+            }
+            _ => {}
         }
     }
 }
