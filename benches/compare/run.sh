@@ -45,6 +45,15 @@ await() {
   return 1
 }
 
+# certify: a certificate of our own for localhost.
+certify() {
+  local key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2)
+  openssl req -x509 "${key[@]}" -subj /CN=compare -keyout "$WORK/ca.key" -out "$WORK/ca.pem"
+  openssl req -x509 "${key[@]}" -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=critical,CA:FALSE -CA "$WORK/ca.pem" -CAkey "$WORK/ca.key" \
+    -keyout "$WORK/key.pem" -out "$WORK/cert.pem"
+} 2>/dev/null
+
 MOCK=$(free_port)
 "$PATCHBAY" mock --port "$MOCK" >/dev/null 2>"$WORK/mock.log" &
 PIDS+=($!)
@@ -77,15 +86,13 @@ for server in $SERVERS; do
     tls)
       dialect=responses
       tls_port=$(free_port)
-      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-        -keyout "$WORK/key.pem" -out "$WORK/cert.pem" 2>/dev/null
+      certify
       "$PATCHBAY" mock --port "$tls_port" --tls-cert "$WORK/cert.pem" --tls-key "$WORK/key.pem" \
         >/dev/null 2>"$WORK/mock-tls.log" &
       PIDS+=($!)
       await "$tls_port"
       KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
-        --ca-file "$WORK/cert.pem" \
+        --ca-file "$WORK/ca.pem" \
         --upstream-url "https://localhost:$tls_port/v1/chat/completions" 2>"$WORK/$server.log" &
       ;;
     *)
