@@ -2,10 +2,12 @@
 
 use super::Options;
 use super::count::{Board, Counters};
+use super::memo::{Memo, Seen};
 use super::net::Sockets;
 use super::play::{Manner, Play};
-use super::reply::{Cache, Key};
+use super::reply::{Cache, Key, Reply};
 use super::route::{Document, Route, TokenRequest};
+use super::script::Script;
 use super::wire::{Asked, Wire};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::net::Net as _;
@@ -40,6 +42,7 @@ pub(super) struct Shared {
     pub(super) board: Arc<Board>,
     pub(super) counters: Arc<Counters>,
     pub(super) cache: Cache,
+    pub(super) memo: Memo,
     pub(super) buffers: Pool,
     pub(super) scratch: Box<[u8]>,
     /// The number of the next answer; no two workers have the same.
@@ -429,7 +432,7 @@ fn react(shared: &mut Shared, intake: &mut Intake, body: &[u8], now: Instant) ->
     Reaction::Document(document)
 }
 
-/// Reads a request for an answer.
+/// Finds the answer that a request is for.
 fn begin(
     shared: &mut Shared,
     wire: Wire,
@@ -438,34 +441,44 @@ fn begin(
     unix_s: u64,
     now: Instant,
 ) -> Result<Play, Failure> {
-    let plain;
-    let body = match &intake.coding {
-        None => body,
-        Some(coding) => {
-            plain = coding::decode(coding, body, BODY_BYTES_MAX).map_err(|why| {
-                let kind = match why {
-                    coding::Refused::Unsupported => Kind::MediaType,
-                    coding::Refused::TooLarge => Kind::TooLarge,
-                    coding::Refused::Bad => Kind::BadRequest,
-                };
-                Failure::new(Fault::client(kind), format!("the request body is {why}"))
-            })?;
-            &plain
+    let plain = match &intake.coding {
+        None => None,
+        Some(coding) => Some(coding::decode(coding, body, BODY_BYTES_MAX).map_err(|why| {
+            let kind = match why {
+                coding::Refused::Unsupported => Kind::MediaType,
+                coding::Refused::TooLarge => Kind::TooLarge,
+                coding::Refused::Bad => Kind::BadRequest,
+            };
+            Failure::new(Fault::client(kind), format!("the request body is {why}"))
+        })?),
+    };
+    let body = plain.as_deref().unwrap_or(body);
+    let seen = Seen { wire, field: intake.script.as_deref(), body };
+    let (script, reply) = match shared.memo.find(seen) {
+        Some(found) => found,
+        None => {
+            let (script, reply) = read(shared, seen)?;
+            shared.memo.keep(seen, &script, &reply);
+            (script, reply)
         }
     };
-    let text = std::str::from_utf8(body)
-        .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
-    let asked = Asked::read(wire, text).map_err(|bad| {
-        Failure::bad_request(format!("the request body is not a JSON object of the API: {bad}"))
-    })?;
-    if let Some(failure) = asked.complaint(wire) {
-        return Err(failure);
-    }
-    let script = asked.script(&shared.options.script, intake.script.as_deref())?;
-    let key = Key::new(wire, asked.form(wire, &script), &script);
-    let reply = shared.cache.reply(key)?;
     shared.id += 1;
     Ok(Play::new(reply, &script, intake.manner, shared.id, unix_s, now))
+}
+
+/// Reads a request for an answer.
+fn read(shared: &mut Shared, seen: Seen<'_>) -> Result<(Script, Arc<Reply>), Failure> {
+    let text = std::str::from_utf8(seen.body)
+        .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
+    let asked = Asked::read(seen.wire, text).map_err(|bad| {
+        Failure::bad_request(format!("the request body is not a JSON object of the API: {bad}"))
+    })?;
+    if let Some(failure) = asked.complaint(seen.wire) {
+        return Err(failure);
+    }
+    let script = asked.script(&shared.options.script, seen.field)?;
+    let key = Key::new(seen.wire, asked.form(seen.wire, &script), &script);
+    Ok((script, shared.cache.reply(key)?))
 }
 
 /// The time since 1970 in microseconds. A clock before 1970 shows as 1970.

@@ -9,6 +9,7 @@
 mod conn;
 mod count;
 mod gigachat;
+mod memo;
 mod net;
 mod play;
 mod reply;

@@ -3,6 +3,7 @@
 use super::Options;
 use super::conn::{Conn, Next, Shared};
 use super::count::{Board, Counters};
+use super::memo::Memo;
 use super::net::Sockets;
 use super::reply::Cache;
 use crate::proxy::net::{Net as _, SocketId};
@@ -88,6 +89,7 @@ impl Worker {
             board,
             counters,
             cache: Cache::new(CACHED_MAX, CACHED_BYTES_MAX, ANSWER_BYTES_MAX),
+            memo: Memo::default(),
             buffers: Pool::new(BUFFERS_KEPT, BUFFER_BYTES, BUFFER_BYTES_MAX),
             scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             id: index << 48,
