@@ -69,6 +69,8 @@ pub(super) struct Worker {
     timers: Timers,
     accepting: bool,
     accept_at: Option<Instant>,
+    /// The log says already why nothing is accepted.
+    told: bool,
 }
 
 impl Worker {
@@ -103,6 +105,7 @@ impl Worker {
             timers: Timers::default(),
             accepting: true,
             accept_at: None,
+            told: false,
         })
     }
 
@@ -196,16 +199,21 @@ impl Worker {
                 return;
             }
             match self.shared.net.accept(SocketId { slot: 0, generation: 0 }) {
-                Ok((socket, _)) => self.accepted(socket),
+                Ok((socket, _)) => {
+                    self.told = false;
+                    self.accepted(socket);
+                }
                 Err(why) => match why.kind() {
                     ErrorKind::WouldBlock => self.accepting = false,
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
                     _ => {
-                        let open = self.shared.board.counts().open;
-                        log::warn!(
-                            "accepting pauses at {open} connections: {why}; if it is the limit on \
-                             open files, raise it (ulimit -n) and start anew"
-                        );
+                        if !std::mem::replace(&mut self.told, true) {
+                            let open = self.shared.board.counts().open;
+                            log::warn!(
+                                "accepting pauses at {open} connections: {why}; if it is the limit \
+                                 on open files, raise it (ulimit -n) and start anew"
+                            );
+                        }
                         self.accept_at = Some(now + ACCEPT_PAUSE);
                         return;
                     }
