@@ -22,6 +22,9 @@ const BODY_LIMITS: BodyLimits =
 /// Bytes of an error's body that are kept.
 const REFUSAL_BYTES: usize = 4 << 10;
 
+/// Bytes that are tried first to complete an event that came in pieces.
+const STITCH_BYTES: usize = 512;
+
 /// Reads of one connection before another gets its turn.
 const READS_A_TURN: usize = 16;
 
@@ -453,18 +456,37 @@ impl Connection {
                 let room = REFUSAL_BYTES.saturating_sub(self.held.len());
                 self.held.extend_from_slice(&data[..data.len().min(room)]);
             }
-            Collect::Events if self.held.is_empty() => {
-                let used = self.events(rules, data);
-                self.held.extend_from_slice(&data[used..]);
-            }
             Collect::Events => {
-                let mut held = std::mem::take(&mut self.held);
-                held.extend_from_slice(data);
-                let used = self.events(rules, &held);
-                held.drain(..used);
-                self.held = held;
+                let rest = if self.held.is_empty() { data } else { self.stitch(rules, data) };
+                let used = self.events(rules, rest);
+                self.held.extend_from_slice(&rest[used..]);
             }
         }
+    }
+
+    /// Completes the event that is held with bytes from the front of `data`; returns those that it
+    /// did not need. Only few are copied behind it, not all that came.
+    fn stitch<'d>(&mut self, rules: &Rules, data: &'d [u8]) -> &'d [u8] {
+        let mut held = std::mem::take(&mut self.held);
+        let (before, mut taken, mut step) = (held.len(), 0, STITCH_BYTES);
+        let rest = loop {
+            let more = step.min(data.len() - taken);
+            held.extend_from_slice(&data[taken..taken + more]);
+            taken += more;
+            let used = self.events(rules, &held);
+            debug_assert!(used == 0 || used >= before, "what was held had no whole event");
+            if used >= before {
+                // The decoder goes on at the front of what it has not used, wherever that lies.
+                held.clear();
+                break &data[used - before..];
+            }
+            if taken == data.len() {
+                break &[];
+            }
+            step *= 2;
+        };
+        self.held = held;
+        rest
     }
 
     /// Takes the events at the front of `bytes`; returns how many bytes they were.

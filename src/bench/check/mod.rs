@@ -192,8 +192,10 @@ impl Check {
                 let came = "an answer that ends as if it were whole";
                 self.found.add(Defect::FalseSuccess, "a failure", came);
             }
-            let told = false;
-            return self.with_desk(rules, |parts, desk| parts.verdict(rules.stream, told, desk));
+            if rules.stream {
+                self.with_desk(rules, |parts, desk| parts.verdict(true, false, desk));
+            }
+            return;
         }
         if self.end.failed {
             return;
@@ -222,7 +224,8 @@ impl Check {
     /// The connection ended before the body, or broke.
     pub(super) fn broken(&mut self, rules: &Rules, defect: Defect, expected: &str, came: String) {
         let was_awaited = rules.failing() == Some(Failing::Midway) && self.end.status == 200;
-        if defect == Defect::Cut && was_awaited {
+        // Who tells of a failure may leave the body without its end.
+        if defect == Defect::Cut && (was_awaited || self.end.failed) {
             return self.finish(rules);
         }
         self.found.add(defect, expected, came);
