@@ -3,27 +3,43 @@
 
 use crate::wire::json::{Bad, Cursor, Why};
 
-/// Makes an enum of keys: its variants with their texts, and `of`, which finds a key's variant.
+/// The keys of one kind of object; [`keys`] makes them.
+pub(super) trait Key: Copy {
+    /// Finds a key by its text.
+    fn of(key: &str) -> Option<Self>;
+
+    /// Its text.
+    fn text(self) -> &'static str;
+
+    /// Its number, below 64.
+    fn number(self) -> usize;
+}
+
+/// Makes an enum of keys: variants and their texts.
 macro_rules! keys {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum $name {
+        pub(super) enum $name {
             $($variant,)*
         }
 
-        impl $name {
+        impl $crate::dialect::keys::Key for $name {
             fn of(key: &str) -> Option<Self> {
                 match key {
                     $($text => Some(Self::$variant),)*
                     _ => None,
                 }
             }
-        }
 
-        impl From<$name> for u32 {
-            fn from(key: $name) -> Self {
-                key as Self
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            fn number(self) -> usize {
+                self as usize
             }
         }
     };
@@ -41,8 +57,8 @@ impl Seen {
     ///
     /// # Errors
     /// [`Why::Duplicate`] when it was met before.
-    pub(super) fn mark(&mut self, key: impl Into<u32>, cursor: &Cursor<'_>) -> Result<(), Bad> {
-        let bit = 1 << key.into();
+    pub(super) fn mark(&mut self, key: impl Key, cursor: &Cursor<'_>) -> Result<(), Bad> {
+        let bit = 1 << key.number();
         if self.0 & bit != 0 {
             return Err(cursor.bad(Why::Duplicate));
         }
@@ -55,16 +71,17 @@ impl Seen {
 mod tests {
     use super::*;
 
-    keys!(Key { One = "one", Two = "two", });
+    keys!(Number { One = "one", Two = "two", });
 
     #[test]
     fn a_key_is_found_by_its_text_and_refused_when_it_comes_again() {
-        assert_eq!(Key::of("one"), Some(Key::One));
-        assert_eq!(Key::of("two"), Some(Key::Two));
-        assert_eq!(Key::of("three"), None);
+        assert_eq!(Number::of("one"), Some(Number::One));
+        assert_eq!(Number::of("two"), Some(Number::Two));
+        assert_eq!(Number::of("three"), None);
+        assert_eq!(Number::Two.text(), "two");
         let (mut seen, cursor) = (Seen::default(), Cursor::new(""));
-        assert_eq!(seen.mark(Key::One, &cursor), Ok(()));
-        assert_eq!(seen.mark(Key::Two, &cursor), Ok(()));
-        assert_eq!(seen.mark(Key::One, &cursor).unwrap_err().why, Why::Duplicate);
+        assert_eq!(seen.mark(Number::One, &cursor), Ok(()));
+        assert_eq!(seen.mark(Number::Two, &cursor), Ok(()));
+        assert_eq!(seen.mark(Number::One, &cursor).unwrap_err().why, Why::Duplicate);
     }
 }

@@ -4,14 +4,14 @@ use super::compact;
 use super::request_in::{Place, Reader};
 use super::tools_in::plain_namespace;
 use crate::dialect::event::CallKind;
-use crate::dialect::keys::{Seen, keys};
+use crate::dialect::keys::{Key as _, Seen, keys};
 use crate::dialect::request::{Content, Contents, Item, Role, ToolName};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};
 use std::borrow::Cow;
 
 keys!(
     /// The members of an item whose value decides something.
-    Key {
+    ItemKey {
         Type = "type",
         Id = "id",
         Role = "role",
@@ -112,29 +112,29 @@ impl<'a> Reader<'a> {
     fn fields(&mut self, fields: &mut Fields<'a>, cursor: &mut Cursor<'a>) -> Result<(), Bad> {
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
-            let Some(known) = Key::of(key) else { return Ok(()) };
+            let Some(known) = ItemKey::of(key) else { return Ok(()) };
             self.place = Place { field: key, part: None, leaf: "", ..self.place };
             seen.mark(known, cursor)?;
             if cursor.null()? {
                 return Ok(());
             }
             let slot = match known {
-                Key::Content => {
+                ItemKey::Content => {
                     return self.content(&mut fields.content, &mut fields.odd, cursor);
                 }
-                Key::Summary => {
+                ItemKey::Summary => {
                     return self.content(&mut fields.summary, &mut fields.odd, cursor);
                 }
-                Key::Output => {
+                ItemKey::Output => {
                     return self.content(&mut fields.output, &mut fields.odd, cursor);
                 }
-                Key::Arguments => {
+                ItemKey::Arguments => {
                     fields.arguments = Some(arguments(cursor)?);
                     return Ok(());
                 }
-                Key::Tools => &mut fields.tools,
-                Key::Reasoning => &mut fields.reasoning,
-                Key::Text => &mut fields.text,
+                ItemKey::Tools => &mut fields.tools,
+                ItemKey::Reasoning => &mut fields.reasoning,
+                ItemKey::Text => &mut fields.text,
                 _ => return self.word(known, fields, cursor),
             };
             *slot = Some(cursor.skip()?);
@@ -145,21 +145,21 @@ impl<'a> Reader<'a> {
     /// Reads a member that is a string in all known items.
     fn word(
         &mut self,
-        key: Key,
+        key: ItemKey,
         fields: &mut Fields<'a>,
         cursor: &mut Cursor<'a>,
     ) -> Result<(), Bad> {
         let slot = match key {
-            Key::Type => &mut fields.kind,
-            Key::Id => &mut fields.id,
-            Key::Role => &mut fields.role,
-            Key::Sealed => &mut fields.sealed,
-            Key::CallId => &mut fields.call_id,
-            Key::Name => &mut fields.name,
-            Key::Namespace => &mut fields.namespace,
-            Key::Input => &mut fields.input,
-            Key::Execution => &mut fields.execution,
-            Key::Author => &mut fields.author,
+            ItemKey::Type => &mut fields.kind,
+            ItemKey::Id => &mut fields.id,
+            ItemKey::Role => &mut fields.role,
+            ItemKey::Sealed => &mut fields.sealed,
+            ItemKey::CallId => &mut fields.call_id,
+            ItemKey::Name => &mut fields.name,
+            ItemKey::Namespace => &mut fields.namespace,
+            ItemKey::Input => &mut fields.input,
+            ItemKey::Execution => &mut fields.execution,
+            ItemKey::Author => &mut fields.author,
             _ => return Ok(()),
         };
         if cursor.kind()? == Kind::String {

@@ -1,7 +1,7 @@
 //! A Responses client's request body as a [`Request`]: the top level. The tools are read
 //! in `tools_in`, the items of `input` in `items_in`.
 
-use crate::dialect::keys::{Seen, keys};
+use crate::dialect::keys::{Key as _, Seen, keys};
 use crate::dialect::request::{Choice, Format, Request, ToolName};
 use crate::fault::{Failure, Fault, Kind as FaultKind};
 use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw, Why};
@@ -58,6 +58,7 @@ keys!(
 /// Parameters that say nothing which an upstream would have to hear.
 const SILENT: [&str; 3] = ["client_metadata", "type", "generate"];
 
+keys!(StreamKey { IncludeObfuscation = "include_obfuscation", });
 keys!(ReasoningKey { Effort = "effort", Summary = "summary", });
 keys!(TextKey { Verbosity = "verbosity", Format = "format", });
 keys!(FormatKey {
@@ -408,11 +409,10 @@ impl<'a> Reader<'a> {
         let settings = &mut self.request.settings;
         let mut seen = Seen::default();
         cursor.object(|key, cursor| {
-            if key == "include_obfuscation" {
-                seen.mark(0u32, cursor)?;
-                if !cursor.null()? {
-                    settings.include_obfuscation = Some(cursor.boolean()?);
-                }
+            let Some(known) = StreamKey::of(key) else { return Ok(()) };
+            seen.mark(known, cursor)?;
+            if !cursor.null()? {
+                settings.include_obfuscation = Some(cursor.boolean()?);
             }
             Ok(())
         })

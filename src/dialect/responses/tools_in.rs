@@ -2,7 +2,7 @@
 
 use super::request_in::{Place, Reader, of_kind};
 use crate::dialect::event::CallKind;
-use crate::dialect::keys::{Seen, keys};
+use crate::dialect::keys::{Key as _, Seen, keys};
 use crate::dialect::request::{Choice, Tool, ToolKind, ToolName};
 use crate::wire::json::{Bad, Cursor, Escaped, Kind, Raw};
 

@@ -1,229 +1,364 @@
 //! Messages into the flat list of items.
 
-use super::members::{Members, each, missing, refused, wrong};
+use super::members::{Members, Path, Refusal, missing, refused, wrong};
+use super::{Parameter, Top, content, dropped};
 use crate::dialect::event::CallKind;
+use crate::dialect::keys::{Key as _, keys};
 use crate::dialect::request::{Content, Contents, Item, Request, Role, ToolName};
 use crate::fault::Failure;
-use crate::wire::json::{self, Escaped, Kind, Raw};
+use crate::wire::json::{self, Bad, Cursor, Escaped, Kind, Raw};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-const MESSAGE: &[&str] = &[
-    "role",
-    "content",
-    "name",
-    "tool_calls",
-    "tool_call_id",
-    "function_call",
-    "refusal",
-    "reasoning_content",
-    "reasoning",
-    "reasoning_details",
-    "audio",
-];
-const CALL: &[&str] = &["id", "type", "function", "custom"];
-const PART: &[&str] = &[
-    "type",
-    "text",
-    "refusal",
-    "image_url",
-    "detail",
-    "input_audio",
-    "file",
-    "file_data",
-    "file_id",
-    "filename",
-];
+keys!(MessageKey {
+    Role = "role",
+    Content = "content",
+    Name = "name",
+    ToolCalls = "tool_calls",
+    ToolCallId = "tool_call_id",
+    FunctionCall = "function_call",
+    Refusal = "refusal",
+    ReasoningContent = "reasoning_content",
+    Reasoning = "reasoning",
+    ReasoningDetails = "reasoning_details",
+    Audio = "audio",
+});
 
-/// Reads `messages`.
-pub(super) fn read<'a>(top: &Members<'a>, request: &mut Request<'a>) -> Result<(), Failure> {
-    let list = top.array("messages")?.ok_or_else(|| missing("messages"))?;
-    let mut history = History { request, kinds: HashMap::new(), legacy: HashMap::new(), count: 0 };
-    each(list, "messages", |raw, place| history.message(raw, place))?;
-    if history.count == 0 {
-        return Err(Failure::bad_request("'messages' is empty: add at least one message.")
-            .with_param("messages"));
-    }
-    Ok(())
+keys!(CallKey { Id = "id", Type = "type", Function = "function", Custom = "custom", });
+keys!(CalledKey { Name = "name", Arguments = "arguments", Input = "input", });
+keys!(DetailKey { Type = "type", Data = "data", Summary = "summary", Id = "id", });
+
+/// One message, whatever its role.
+struct Message<'p, 'a> {
+    members: Members<'p, 'a, MessageKey>,
+    content: Option<Result<Contents<'a>, Failure>>,
+    calls: Option<Result<(), Failure>>,
+    details: Option<Result<Details<'a>, Failure>>,
 }
 
-struct History<'h, 'a> {
-    request: &'h mut Request<'a>,
-    /// How the calls so far were made, by id.
+impl<'a> Message<'_, 'a> {
+    fn content(&mut self) -> Result<Option<Contents<'a>>, Failure> {
+        self.content.take().transpose()
+    }
+}
+
+/// What `reasoning_details` hold.
+#[derive(Default)]
+struct Details<'a> {
+    summary: Vec<Escaped<'a>>,
+    /// Opaque reasoning and its id.
+    sealed: Vec<(Option<Raw<'a>>, Escaped<'a>)>,
+}
+
+/// The conversation as far as it was read.
+#[derive(Default)]
+pub(super) struct History<'a> {
+    items: Vec<Item<'a>>,
+    /// Calls of the message that is being read.
+    calls: Vec<Item<'a>>,
+    /// The calls so far that were not of functions, by id.
     kinds: HashMap<&'a str, CallKind>,
     /// The id made for the last legacy call of a function, by its name.
     legacy: HashMap<&'a str, String>,
     count: usize,
+    /// The client keeps opaque reasoning.
+    sealed: bool,
+    dropped: Vec<&'static str>,
 }
 
-impl<'a> History<'_, 'a> {
-    fn message(&mut self, raw: Raw<'a>, place: &str) -> Result<(), Failure> {
-        if raw.kind() != Kind::Object {
-            return Err(wrong(place, "an object"));
+/// Reads `messages`.
+pub(super) fn read<'a>(cursor: &mut Cursor<'a>, refusal: &mut Refusal) -> Result<History<'a>, Bad> {
+    let mut history = History::default();
+    let list = Path::Body.member(Parameter::Messages.text());
+    cursor.array(|cursor| {
+        let path = list.element(history.count);
+        history.count += 1;
+        history.message(cursor, path, refusal)
+    })?;
+    Ok(history)
+}
+
+impl<'a> History<'a> {
+    /// Gives the request its items.
+    pub(super) fn finish(self, top: &Top<'a>, request: &mut Request<'a>) -> Result<(), Failure> {
+        if self.count == 0 {
+            return Err(Failure::bad_request("'messages' is empty: add at least one message.")
+                .with_param(top.path(Parameter::Messages).to_string()));
         }
-        self.count += 1;
-        let message = Members::read(raw, place, MESSAGE)?;
-        let role = message.string("role")?.ok_or_else(|| missing(&message.path("role")))?;
-        match role.raw() {
-            "system" => self.words(Role::System, &message),
-            "developer" => self.words(Role::Developer, &message),
-            "user" => self.words(Role::User, &message),
-            "assistant" => self.assistant(&message),
-            "tool" => self.output(&message),
-            "function" => self.function_output(&message),
+        request.items = self.items;
+        request.settings.include_sealed |= self.sealed;
+        for name in self.dropped {
+            dropped(request, name);
+        }
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        path: Path<'_>,
+        refusal: &mut Refusal,
+    ) -> Result<(), Bad> {
+        let (mut content, mut calls, mut details) = (None, None, None);
+        self.calls.clear();
+        let members = Members::walk(cursor, path, refusal, |key, _, cursor, refusal| {
+            let key: MessageKey = match key {
+                Some(key) => key,
+                None => return Ok(()),
+            };
+            let path = path.member(key.text());
+            match (key, cursor.kind()?) {
+                (_, Kind::Null) => {}
+                (MessageKey::Content, _) => {
+                    let read = |cursor: &mut Cursor<'a>, refusal: &mut Refusal| {
+                        content::read(cursor, path, refusal)
+                    };
+                    content = Some(refusal.attempt(cursor, read)?);
+                }
+                (MessageKey::ToolCalls, Kind::Array) => {
+                    let list = &mut self.calls;
+                    let read = |cursor: &mut Cursor<'a>, refusal: &mut Refusal| {
+                        read_calls(cursor, path, refusal, list)
+                    };
+                    calls = Some(refusal.attempt(cursor, read)?);
+                }
+                (MessageKey::ReasoningDetails, Kind::Array) => {
+                    let read = |cursor: &mut Cursor<'a>, refusal: &mut Refusal| {
+                        read_details(cursor, path, refusal)
+                    };
+                    details = Some(refusal.attempt(cursor, read)?);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let message = Message { members, content, calls, details };
+        self.add(message).map_err(|failure| refusal.keep(failure, cursor))
+    }
+
+    fn add(&mut self, message: Message<'_, 'a>) -> Result<(), Failure> {
+        match message.members.needed(MessageKey::Role)?.raw() {
+            "system" => self.words(Role::System, message),
+            "developer" => self.words(Role::Developer, message),
+            "user" => self.words(Role::User, message),
+            "assistant" => self.assistant(message),
+            "tool" => self.output(message),
+            "function" => self.function_output(message),
             _ => Err(refused(
-                &message.path("role"),
+                message.members.path(MessageKey::Role),
                 "roles are system, developer, user, assistant, tool and function",
             )),
         }
     }
 
-    fn words(&mut self, role: Role, message: &Members<'a>) -> Result<(), Failure> {
-        if message.value("name").is_some() {
-            super::dropped(self.request, "messages.name");
+    fn drop(&mut self, name: &'static str) {
+        if !self.dropped.contains(&name) {
+            self.dropped.push(name);
         }
-        let content = content(message)?.ok_or_else(|| missing(&message.path("content")))?;
-        self.request.items.push(Item::Message { role, content });
+    }
+
+    fn words(&mut self, role: Role, mut message: Message<'_, 'a>) -> Result<(), Failure> {
+        if message.members.value(MessageKey::Name).is_some() {
+            self.drop("messages.name");
+        }
+        let content = message.content()?;
+        let content = content.ok_or_else(|| missing(message.members.path(MessageKey::Content)))?;
+        self.items.push(Item::Message { role, content });
         Ok(())
     }
 
-    fn assistant(&mut self, message: &Members<'a>) -> Result<(), Failure> {
-        if message.value("audio").is_some() {
-            super::dropped(self.request, "messages.audio");
+    fn assistant(&mut self, mut message: Message<'_, 'a>) -> Result<(), Failure> {
+        if message.members.value(MessageKey::Audio).is_some() {
+            self.drop("messages.audio");
         }
-        self.reasoning(message)?;
-        let mut content = content(message)?.unwrap_or_default();
-        if let Some(refusal) = message.string("refusal")? {
-            content.push(Content::Refusal(refusal));
-        }
-        let empty = |part: &Content<'_>| matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty());
-        let content: Contents<'a> = content.iter().filter(|part| !empty(part)).copied().collect();
+        message.members.array(MessageKey::ReasoningDetails)?;
+        let details = message.details.take().transpose()?.unwrap_or_default();
+        self.reasoning(&message.members, details);
+        let content = message.content()?.unwrap_or_default();
+        let refusal = message.members.string(MessageKey::Refusal)?.map(Content::Refusal);
+        let said = |part: &Content<'a>| !matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty());
+        let content: Contents<'a> = content.iter().copied().chain(refusal).filter(said).collect();
         if !content.is_empty() {
-            self.request.items.push(Item::Message { role: Role::Assistant, content });
+            self.items.push(Item::Message { role: Role::Assistant, content });
         }
-        if let Some(list) = message.array("tool_calls")? {
-            each(list, &message.path("tool_calls"), |raw, place| self.call(raw, place))?;
+        message.members.array(MessageKey::ToolCalls)?;
+        message.calls.take().transpose()?;
+        for call in self.calls.drain(..) {
+            if let Item::Call { kind, id: Cow::Borrowed(id), .. } = &call {
+                match kind {
+                    CallKind::Function if self.kinds.is_empty() => {}
+                    CallKind::Function => drop(self.kinds.remove(id)),
+                    _ => drop(self.kinds.insert(id, *kind)),
+                }
+            }
+            self.items.push(call);
         }
-        match message.object("function_call")? {
-            Some(call) => self.legacy_call(call, &message.path("function_call")),
+        match message.members.object(MessageKey::FunctionCall)? {
+            Some(call) => self.legacy_call(call, message.members.path(MessageKey::FunctionCall)),
             None => Ok(()),
         }
     }
 
     /// Reasoning that the client gives back: opaque state as it was given, and the text.
-    fn reasoning(&mut self, message: &Members<'a>) -> Result<(), Failure> {
-        let text = match message.value("reasoning_content").and_then(Raw::string) {
-            Some(text) => Some(text),
-            None => message.value("reasoning").and_then(Raw::string),
-        };
+    fn reasoning(&mut self, message: &Members<'_, 'a, MessageKey>, details: Details<'a>) {
+        let text = |key| message.value(key).and_then(Raw::string);
+        let text = text(MessageKey::ReasoningContent).or_else(|| text(MessageKey::Reasoning));
         let mut text: Vec<Escaped<'a>> = text.into_iter().filter(|t| !t.is_empty()).collect();
-        let mut summary = Vec::new();
-        let mut sealed = Vec::new();
-        if let Some(list) = message.array("reasoning_details")? {
-            each(list, &message.path("reasoning_details"), |raw, place| {
-                if raw.kind() != Kind::Object {
-                    return Ok(());
-                }
-                let names = &["type", "data", "summary", "id"];
-                let detail = Members::read(raw, place, names)?;
-                match detail.string("type")?.map_or("", Escaped::raw) {
-                    "reasoning.encrypted" => {
-                        sealed
-                            .extend(detail.string("data")?.map(|data| (detail.value("id"), data)));
-                    }
-                    "reasoning.summary" => summary.extend(detail.string("summary")?),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-        }
+        let Details { mut summary, sealed } = details;
         if sealed.is_empty() {
             if !text.is_empty() || !summary.is_empty() {
-                self.request.items.push(Item::Reasoning { id: None, summary, text, sealed: None });
+                self.items.push(Item::Reasoning { id: None, summary, text, sealed: None });
             }
-            return Ok(());
+            return;
         }
         // A client that keeps it wants the next one too.
-        self.request.settings.include_sealed = true;
+        self.sealed = true;
         for (id, data) in sealed {
-            self.request.items.push(Item::Reasoning {
+            self.items.push(Item::Reasoning {
                 id: id.and_then(Raw::string),
                 summary: std::mem::take(&mut summary),
                 text: std::mem::take(&mut text),
                 sealed: Some(data),
             });
         }
-        Ok(())
     }
 
-    fn call(&mut self, raw: Raw<'a>, place: &str) -> Result<(), Failure> {
-        if raw.kind() != Kind::Object {
-            return Err(wrong(place, "an object"));
-        }
-        let call = Members::read(raw, place, CALL)?;
-        let id = call.string("id")?.filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| missing(&call.path("id")))?.raw();
-        let custom = call.string("type")?.is_some_and(|kind| kind.is("custom"));
-        let (kind, member, text) = if custom {
-            (CallKind::Custom, "custom", "input")
-        } else {
-            (CallKind::Function, "function", "arguments")
-        };
-        let inner = call.object(member)?.ok_or_else(|| missing(&call.path(member)))?;
-        let names: &'static [&'static str] =
-            if custom { &["name", "input"] } else { &["name", "arguments"] };
-        let inner = Members::read(inner, &call.path(member), names)?;
-        let name = inner.string("name")?.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| missing(&inner.path("name")))?;
-        self.kinds.insert(id, kind);
-        self.request.items.push(Item::Call {
-            kind,
-            id: Cow::Borrowed(id),
-            tool: ToolName { namespace: Escaped::EMPTY, name },
-            text: arguments(inner.value(text), &inner.path(text))?,
-        });
-        Ok(())
-    }
-
-    fn legacy_call(&mut self, raw: Raw<'a>, place: &str) -> Result<(), Failure> {
-        let inner = Members::read(raw, place, &["name", "arguments"])?;
-        let name = inner.string("name")?.ok_or_else(|| missing(&inner.path("name")))?;
+    fn legacy_call(&mut self, object: Raw<'a>, path: Path<'_>) -> Result<(), Failure> {
+        let called = Members::of(object, path)?;
+        let name = called.needed(CalledKey::Name)?;
         // The position in the conversation makes the same id on every turn.
         let id = format!("call_function_{}", self.count);
         self.legacy.insert(name.raw(), id.clone());
-        self.request.items.push(Item::Call {
+        self.items.push(Item::Call {
             kind: CallKind::Function,
             id: Cow::Owned(id),
             tool: ToolName { namespace: Escaped::EMPTY, name },
-            text: arguments(inner.value("arguments"), &inner.path("arguments"))?,
+            text: arguments(&called, CalledKey::Arguments)?,
         });
         Ok(())
     }
 
-    fn output(&mut self, message: &Members<'a>) -> Result<(), Failure> {
-        let id = message.string("tool_call_id")?;
-        let id = id.ok_or_else(|| missing(&message.path("tool_call_id")))?.raw();
-        let kind = self.kinds.get(id).copied().unwrap_or(CallKind::Function);
-        let content = content(message)?.unwrap_or_default();
-        self.request.items.push(Item::Output { kind, id: Cow::Borrowed(id), content });
+    fn output(&mut self, mut message: Message<'_, 'a>) -> Result<(), Failure> {
+        let id = message.members.needed(MessageKey::ToolCallId)?.raw();
+        let kind = if self.kinds.is_empty() { None } else { self.kinds.get(id).copied() };
+        let kind = kind.unwrap_or(CallKind::Function);
+        let content = message.content()?.unwrap_or_default();
+        self.items.push(Item::Output { kind, id: Cow::Borrowed(id), content });
         Ok(())
     }
 
-    fn function_output(&mut self, message: &Members<'a>) -> Result<(), Failure> {
-        let name = message.string("name")?.ok_or_else(|| missing(&message.path("name")))?;
+    fn function_output(&mut self, mut message: Message<'_, 'a>) -> Result<(), Failure> {
+        let name = message.members.needed(MessageKey::Name)?;
         let id = match self.legacy.remove(name.raw()) {
             Some(id) => Cow::Owned(id),
             None => Cow::Borrowed(name.raw()),
         };
-        let content = content(message)?.unwrap_or_default();
-        self.request.items.push(Item::Output { kind: CallKind::Function, id, content });
+        let content = message.content()?.unwrap_or_default();
+        self.items.push(Item::Output { kind: CallKind::Function, id, content });
+        Ok(())
+    }
+}
+
+fn read_calls<'a>(
+    cursor: &mut Cursor<'a>,
+    path: Path<'_>,
+    refusal: &mut Refusal,
+    calls: &mut Vec<Item<'a>>,
+) -> Result<(), Bad> {
+    let mut index = 0;
+    cursor.array(|cursor| {
+        let path = path.element(index);
+        index += 1;
+        calls.push(call(cursor, path, refusal)?);
+        Ok(())
+    })
+}
+
+fn call<'a>(
+    cursor: &mut Cursor<'a>,
+    path: Path<'_>,
+    refusal: &mut Refusal,
+) -> Result<Item<'a>, Bad> {
+    let (function_path, custom_path) = (path.member("function"), path.member("custom"));
+    let (mut function, mut custom) = (None, None);
+    let call = Members::walk(cursor, path, refusal, |key, _, cursor, refusal| {
+        let (slot, path) = match key {
+            Some(CallKey::Function) => (&mut function, function_path),
+            Some(CallKey::Custom) => (&mut custom, custom_path),
+            _ => return Ok(()),
+        };
+        if cursor.kind()? == Kind::Object {
+            let read = |cursor: &mut Cursor<'a>, refusal: &mut Refusal| {
+                Members::read(cursor, path, refusal)
+            };
+            *slot = Some(refusal.attempt(cursor, read)?);
+        }
+        Ok(())
+    })?;
+    item(&call, function, custom).map_err(|failure| refusal.keep(failure, cursor))
+}
+
+fn item<'a>(
+    call: &Members<'_, 'a, CallKey>,
+    function: Option<Result<Members<'_, 'a, CalledKey>, Failure>>,
+    custom: Option<Result<Members<'_, 'a, CalledKey>, Failure>>,
+) -> Result<Item<'a>, Failure> {
+    let id = call.string(CallKey::Id)?.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| missing(call.path(CallKey::Id)))?.raw();
+    let is_custom = call.string(CallKey::Type)?.is_some_and(|kind| kind.is("custom"));
+    let (kind, key, called, text) = if is_custom {
+        (CallKind::Custom, CallKey::Custom, custom, CalledKey::Input)
+    } else {
+        (CallKind::Function, CallKey::Function, function, CalledKey::Arguments)
+    };
+    call.object(key)?;
+    let called = called.transpose()?.ok_or_else(|| missing(call.path(key)))?;
+    let name = called.string(CalledKey::Name)?.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| missing(called.path(CalledKey::Name)))?;
+    let text = arguments(&called, text)?;
+    let tool = ToolName { namespace: Escaped::EMPTY, name };
+    Ok(Item::Call { kind, id: Cow::Borrowed(id), tool, text })
+}
+
+fn read_details<'a>(
+    cursor: &mut Cursor<'a>,
+    path: Path<'_>,
+    refusal: &mut Refusal,
+) -> Result<Details<'a>, Bad> {
+    let mut details = Details::default();
+    let mut index = 0;
+    cursor.array(|cursor| {
+        let path = path.element(index);
+        index += 1;
+        if cursor.kind()? != Kind::Object {
+            return Ok(());
+        }
+        let detail = Members::read(cursor, path, refusal)?;
+        details.add(&detail).map_err(|failure| refusal.keep(failure, cursor))
+    })?;
+    Ok(details)
+}
+
+impl<'a> Details<'a> {
+    fn add(&mut self, detail: &Members<'_, 'a, DetailKey>) -> Result<(), Failure> {
+        match detail.string(DetailKey::Type)?.map_or("", Escaped::raw) {
+            "reasoning.encrypted" => {
+                let data = detail.string(DetailKey::Data)?;
+                self.sealed.extend(data.map(|data| (detail.value(DetailKey::Id), data)));
+            }
+            "reasoning.summary" => self.summary.extend(detail.string(DetailKey::Summary)?),
+            _ => {}
+        }
         Ok(())
     }
 }
 
 /// Arguments are a JSON object as text; some clients send the object itself.
-fn arguments<'a>(value: Option<Raw<'a>>, place: &str) -> Result<Cow<'a, str>, Failure> {
-    let Some(value) = value else { return Ok(Cow::Borrowed("")) };
+fn arguments<'a>(
+    called: &Members<'_, 'a, CalledKey>,
+    key: CalledKey,
+) -> Result<Cow<'a, str>, Failure> {
+    let Some(value) = called.value(key) else { return Ok(Cow::Borrowed("")) };
     match (value.string(), value.kind()) {
         (Some(text), _) => Ok(Cow::Borrowed(text.raw())),
         (None, Kind::Object) => {
@@ -231,79 +366,6 @@ fn arguments<'a>(value: Option<Raw<'a>>, place: &str) -> Result<Cow<'a, str>, Fa
             json::escape(value.text(), &mut text);
             Ok(Cow::Owned(String::from_utf8_lossy(&text).into_owned()))
         }
-        (None, _) => Err(wrong(place, "a string")),
+        (None, _) => Err(wrong(called.path(key), "a string")),
     }
-}
-
-/// `content`: a string or an array of parts.
-fn content<'a>(message: &Members<'a>) -> Result<Option<Contents<'a>>, Failure> {
-    let Some(value) = message.value("content") else { return Ok(None) };
-    let place = message.path("content");
-    match (value.string(), value.kind()) {
-        (Some(text), _) => Ok(Some(Contents::One(Content::Text(text)))),
-        (None, Kind::Array) => {
-            let mut parts = Contents::NONE;
-            each(value, &place, |raw, place| {
-                parts.push(part(raw, place)?);
-                Ok(())
-            })?;
-            Ok(Some(parts))
-        }
-        (None, _) => Err(wrong(&place, "a string or an array of parts")),
-    }
-}
-
-fn part<'a>(raw: Raw<'a>, place: &str) -> Result<Content<'a>, Failure> {
-    if let Some(text) = raw.string() {
-        return Ok(Content::Text(text));
-    }
-    if raw.kind() != Kind::Object {
-        return Err(wrong(place, "an object"));
-    }
-    let part = Members::read(raw, place, PART)?;
-    let kind = part.string("type")?.ok_or_else(|| missing(&part.path("type")))?;
-    let needed = |name: &str| part.string(name)?.ok_or_else(|| missing(&part.path(name)));
-    match kind.raw() {
-        "text" | "input_text" | "output_text" => needed("text").map(Content::Text),
-        "refusal" => needed("refusal").map(Content::Refusal),
-        "image_url" | "input_image" => image(&part),
-        "input_audio" => {
-            let inner = part.object("input_audio")?;
-            let inner = inner.ok_or_else(|| missing(&part.path("input_audio")))?;
-            let inner = Members::read(inner, &part.path("input_audio"), &["data", "format"])?;
-            let needed = |name: &str| inner.string(name)?.ok_or_else(|| missing(&inner.path(name)));
-            Ok(Content::Audio { data: needed("data")?, format: needed("format")? })
-        }
-        "file" => {
-            let inner = part.object("file")?.ok_or_else(|| missing(&part.path("file")))?;
-            let names = &["file_data", "file_id", "filename"];
-            file(&Members::read(inner, &part.path("file"), names)?)
-        }
-        "input_file" => file(&part),
-        _ => Ok(Content::Opaque(raw)),
-    }
-}
-
-/// An image; the URL stands in an object here, and some clients leave the object out.
-fn image<'a>(part: &Members<'a>) -> Result<Content<'a>, Failure> {
-    let value = part.value("image_url").ok_or_else(|| missing(&part.path("image_url")))?;
-    if let Some(url) = value.string() {
-        return Ok(Content::Image { url, detail: part.string("detail")? });
-    }
-    let path = part.path("image_url");
-    if value.kind() != Kind::Object {
-        return Err(wrong(&path, "an object"));
-    }
-    let inner = Members::read(value, &path, &["url", "detail"])?;
-    let url = inner.string("url")?.ok_or_else(|| missing(&inner.path("url")))?;
-    Ok(Content::Image { url, detail: inner.string("detail")? })
-}
-
-fn file<'a>(members: &Members<'a>) -> Result<Content<'a>, Failure> {
-    Ok(Content::File {
-        data: members.string("file_data")?,
-        id: members.string("file_id")?,
-        url: None,
-        name: members.string("filename")?,
-    })
 }

@@ -1,57 +1,68 @@
-//! A Chat client's request body as a [`Request`].
+//! A Chat client's request body as a [`Request`], in one walk over the body.
 
+mod content;
 mod members;
 mod messages;
+mod settings;
 mod tools;
 
-use crate::dialect::request::{Format, Request, Settings};
+use crate::dialect::keys::keys;
+use crate::dialect::request::{Request, Tool};
 use crate::fault::Failure;
-use crate::wire::json::{Escaped, Kind, Raw};
-use members::{Members, missing, refused, wrong};
+use crate::wire::json::{self, Bad, Cursor, Kind};
+use members::{Members, Path, Refusal, missing, refused};
+use messages::History;
 use std::borrow::Cow;
 
-/// The parameters that mean something here; two values for one of them are refused.
-const NAMES: &[&str] = &[
-    "model",
-    "messages",
-    "stream",
-    "stream_options",
-    "max_completion_tokens",
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "n",
-    "stop",
-    "seed",
-    "logit_bias",
-    "prediction",
-    "presence_penalty",
-    "frequency_penalty",
-    "logprobs",
-    "top_logprobs",
-    "response_format",
-    "verbosity",
-    "reasoning_effort",
-    "reasoning",
-    "include_reasoning",
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "parallel_tool_calls",
-    "web_search_options",
-    "store",
-    "metadata",
-    "user",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "service_tier",
-    "moderation",
-    "modalities",
-    "audio",
-];
+keys!(
+    /// The parameters that mean something here; two values for one of them are refused.
+    Parameter {
+        Model = "model",
+        Messages = "messages",
+        Stream = "stream",
+        StreamOptions = "stream_options",
+        MaxCompletionTokens = "max_completion_tokens",
+        MaxTokens = "max_tokens",
+        Temperature = "temperature",
+        TopP = "top_p",
+        N = "n",
+        Stop = "stop",
+        Seed = "seed",
+        LogitBias = "logit_bias",
+        Prediction = "prediction",
+        PresencePenalty = "presence_penalty",
+        FrequencyPenalty = "frequency_penalty",
+        Logprobs = "logprobs",
+        TopLogprobs = "top_logprobs",
+        ResponseFormat = "response_format",
+        Verbosity = "verbosity",
+        ReasoningEffort = "reasoning_effort",
+        Reasoning = "reasoning",
+        IncludeReasoning = "include_reasoning",
+        Tools = "tools",
+        ToolChoice = "tool_choice",
+        Functions = "functions",
+        FunctionCall = "function_call",
+        ParallelToolCalls = "parallel_tool_calls",
+        WebSearchOptions = "web_search_options",
+        Store = "store",
+        Metadata = "metadata",
+        User = "user",
+        SafetyIdentifier = "safety_identifier",
+        PromptCacheKey = "prompt_cache_key",
+        PromptCacheOptions = "prompt_cache_options",
+        PromptCacheRetention = "prompt_cache_retention",
+        ServiceTier = "service_tier",
+        Moderation = "moderation",
+        Modalities = "modalities",
+        Audio = "audio",
+    }
+);
+
+keys!(StreamKey { IncludeUsage = "include_usage", IncludeObfuscation = "include_obfuscation", });
+
+/// The body's own members.
+type Top<'a> = Members<'static, 'a, Parameter, 39>;
 
 /// Most names noted as dropped, and the longest one: they end up in a response header.
 const DROPPED_MAX: usize = 32;
@@ -59,31 +70,79 @@ const DROPPED_BYTES_MAX: usize = 64;
 
 /// Reads a request body.
 pub(super) fn decode(body: &str) -> Result<Request<'_>, Failure> {
-    let whole = Raw::check(body.trim_ascii()).map_err(|bad| {
-        Failure::bad_request(format!("The request body is not valid JSON: {bad}."))
-    })?;
-    if whole.kind() != Kind::Object {
-        return Err(Failure::bad_request("The request body must be a JSON object."));
+    let mut refusal = Refusal::default();
+    let read = json::document(body, |cursor| {
+        if cursor.kind()? == Kind::Object {
+            return Lists::read(cursor, &mut refusal);
+        }
+        cursor.skip()?;
+        let failure = Failure::bad_request("The request body must be a JSON object.");
+        Err(refusal.keep(failure, cursor))
+    });
+    let (top, lists) = read.map_err(|bad| refusal.explain(bad))?;
+    lists.finish(&top)
+}
+
+/// What is long, read where it stands. Whether a failure in it counts is known at the end: an earlier
+/// parameter's is told first.
+#[derive(Default)]
+struct Lists<'a> {
+    request: Request<'a>,
+    messages: Option<Result<History<'a>, Failure>>,
+    tools: Option<Result<Vec<Tool<'a>>, Failure>>,
+    functions: Option<Result<Vec<Tool<'a>>, Failure>>,
+}
+
+impl<'a> Lists<'a> {
+    fn read(cursor: &mut Cursor<'a>, refusal: &mut Refusal) -> Result<(Top<'a>, Self), Bad> {
+        let mut lists = Self::default();
+        let top = Members::walk(cursor, Path::Body, refusal, |key, name, cursor, refusal| {
+            let list = cursor.kind()? == Kind::Array;
+            match key {
+                None if !cursor.null()? => dropped(&mut lists.request, name),
+                Some(Parameter::Messages) if list => {
+                    lists.messages = Some(refusal.attempt(cursor, messages::read)?);
+                }
+                Some(Parameter::Tools) if list => {
+                    lists.tools = Some(refusal.attempt(cursor, tools::tools)?);
+                }
+                Some(Parameter::Functions) if list => {
+                    lists.functions = Some(refusal.attempt(cursor, tools::functions)?);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        lists.request.halves = cursor.saw_halves();
+        Ok((top, lists))
     }
-    let top = Members::read(whole, "", NAMES)?;
-    let mut request = Request::default();
-    for name in &top.unknown {
-        dropped(&mut request, name);
+
+    fn finish(self, top: &Top<'a>) -> Result<Request<'a>, Failure> {
+        use Parameter as P;
+        let mut request = self.request;
+        let model = top.string(P::Model)?.filter(|model| !model.is_empty());
+        request.model = model.ok_or_else(|| missing(top.path(P::Model)))?;
+        request.stream = top.boolean(P::Stream)?.unwrap_or(false);
+        refuse_sound_and_choices(top)?;
+        request.settings = settings::read(top)?;
+        if let Some(options) = top.object(P::StreamOptions)? {
+            let options = Members::of(options, top.path(P::StreamOptions))?;
+            request.include_usage = options.boolean(StreamKey::IncludeUsage)?.unwrap_or(false);
+            request.settings.include_obfuscation =
+                options.boolean(StreamKey::IncludeObfuscation)?;
+        }
+        top.array(P::Tools)?;
+        request.tools = self.tools.transpose()?.unwrap_or_default();
+        if top.array(P::Functions)?.is_some() {
+            request.tools.extend(self.functions.transpose()?.unwrap_or_default());
+            request.settings.legacy_functions = top.value(P::Tools).is_none();
+        }
+        tools::choice(top, &mut request)?;
+        top.array(P::Messages)?;
+        let history = self.messages.transpose()?;
+        history.ok_or_else(|| missing(top.path(P::Messages)))?.finish(top, &mut request)?;
+        Ok(request)
     }
-    request.model =
-        top.string("model")?.filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
-    request.stream = top.boolean("stream")?.unwrap_or(false);
-    refuse_sound_and_choices(&top)?;
-    request.settings = settings(&top)?;
-    if let Some(options) = top.object("stream_options")? {
-        let names = &["include_usage", "include_obfuscation"];
-        let options = Members::read(options, "stream_options", names)?;
-        request.include_usage = options.boolean("include_usage")?.unwrap_or(false);
-        request.settings.include_obfuscation = options.boolean("include_obfuscation")?;
-    }
-    tools::read(&top, &mut request)?;
-    messages::read(&top, &mut request)?;
-    Ok(request)
 }
 
 /// Notes that `name` was dropped and matters.
@@ -97,14 +156,16 @@ fn dropped<'a>(request: &mut Request<'a>, name: &'a str) {
 }
 
 /// What would need another shape of answer.
-fn refuse_sound_and_choices(top: &Members<'_>) -> Result<(), Failure> {
-    match top.unsigned("n")? {
+fn refuse_sound_and_choices(top: &Top<'_>) -> Result<(), Failure> {
+    use Parameter as P;
+    match top.unsigned(P::N)? {
         None | Some(1) => {}
         Some(_) => {
-            return Err(refused("n", "only one choice is made for each request: send n = 1"));
+            let why = "only one choice is made for each request: send n = 1";
+            return Err(refused(top.path(P::N), why));
         }
     }
-    if let Some(list) = top.array("modalities")? {
+    if let Some(list) = top.array(P::Modalities)? {
         let mut sound = false;
         // It was checked as a part of the body.
         let _ = list.cursor().array(|each| {
@@ -112,112 +173,11 @@ fn refuse_sound_and_choices(top: &Members<'_>) -> Result<(), Failure> {
             Ok(())
         });
         if sound {
-            return Err(refused("modalities", "answers are text only"));
+            return Err(refused(top.path(P::Modalities), "answers are text only"));
         }
     }
-    match top.value("audio") {
-        Some(_) => Err(refused("audio", "answers are text only")),
+    match top.value(P::Audio) {
+        Some(_) => Err(refused(top.path(P::Audio), "answers are text only")),
         None => Ok(()),
-    }
-}
-
-fn settings<'a>(top: &Members<'a>) -> Result<Settings<'a>, Failure> {
-    let max = match top.unsigned("max_completion_tokens")? {
-        Some(max) => Some(max),
-        None => top.unsigned("max_tokens")?,
-    };
-    let (effort, shown, replayed) = reasoning(top)?;
-    Ok(Settings {
-        output_tokens_max: max,
-        temperature: top.number("temperature")?,
-        top_p: top.number("top_p")?,
-        presence_penalty: top.number("presence_penalty")?,
-        frequency_penalty: top.number("frequency_penalty")?,
-        logprobs: top.boolean("logprobs")?.unwrap_or(false),
-        top_logprobs: top.unsigned("top_logprobs")?,
-        effort,
-        // Chat clients have nothing but the summary to show.
-        summary: shown.then_some(Escaped::trusted("auto")),
-        verbosity: top.string("verbosity")?,
-        format: format(top)?,
-        service_tier: top.string("service_tier")?,
-        prompt_cache_key: top.string("prompt_cache_key")?,
-        prompt_cache_retention: top.value("prompt_cache_retention"),
-        prompt_cache_options: top.object("prompt_cache_options")?,
-        safety_identifier: top.string("safety_identifier")?,
-        user: top.string("user")?,
-        metadata: top.object("metadata")?,
-        moderation: top.value("moderation"),
-        store: top.boolean("store")?,
-        include_sealed: replayed,
-        stop: stop(top)?,
-        seed: top.number("seed")?,
-        logit_bias: top.object("logit_bias")?,
-        prediction: top.object("prediction")?,
-        web_search_options: top.object("web_search_options")?,
-        ..Settings::default()
-    })
-}
-
-/// The effort, whether reasoning is to be shown, and whether the client keeps opaque reasoning: it
-/// says so with `OpenRouter`'s parameters.
-fn reasoning<'a>(top: &Members<'a>) -> Result<(Option<Escaped<'a>>, bool, bool), Failure> {
-    let mut effort = top.string("reasoning_effort")?;
-    let mut replayed = top.boolean("include_reasoning")?.unwrap_or(false);
-    if let Some(object) = top.object("reasoning")? {
-        let inner = Members::read(object, "reasoning", &["effort", "enabled", "exclude"])?;
-        effort = effort.or(inner.string("effort")?);
-        let enabled = inner.boolean("enabled")?;
-        if enabled == Some(false) {
-            effort = effort.or(Some(Escaped::trusted("none")));
-        }
-        replayed |= enabled != Some(false) && !inner.boolean("exclude")?.unwrap_or(false);
-    }
-    let shown = replayed || effort.is_some_and(|effort| !effort.is("none"));
-    Ok((effort, shown, replayed))
-}
-
-fn stop<'a>(top: &Members<'a>) -> Result<Option<Raw<'a>>, Failure> {
-    let Some(stop) = top.value("stop") else { return Ok(None) };
-    let right = match stop.kind() {
-        Kind::String => true,
-        Kind::Array => {
-            let mut strings = true;
-            let walked = stop.cursor().array(|each| {
-                strings &= each.skip()?.kind() == Kind::String;
-                Ok(())
-            });
-            strings && walked.is_ok()
-        }
-        _ => false,
-    };
-    if right { Ok(Some(stop)) } else { Err(wrong("stop", "a string or an array of strings")) }
-}
-
-fn format<'a>(top: &Members<'a>) -> Result<Format<'a>, Failure> {
-    let Some(object) = top.object("response_format")? else { return Ok(Format::Text) };
-    let names = &["type", "json_schema"];
-    let format = Members::read(object, "response_format", names)?;
-    let kind = format.string("type")?.ok_or_else(|| missing("response_format.type"))?;
-    match kind.raw() {
-        "text" => Ok(Format::Text),
-        "json_object" => Ok(Format::JsonObject),
-        "json_schema" => {
-            let inner = format.object("json_schema")?;
-            let inner = inner.ok_or_else(|| missing("response_format.json_schema"))?;
-            let names = &["name", "description", "schema", "strict"];
-            let inner = Members::read(inner, "response_format.json_schema", names)?;
-            let name = inner.string("name")?;
-            Ok(Format::JsonSchema {
-                name: name.ok_or_else(|| missing("response_format.json_schema.name"))?,
-                description: inner.string("description")?,
-                schema: inner.object("schema")?.unwrap_or(Raw::trusted("{}")),
-                strict: inner.boolean("strict")?,
-            })
-        }
-        _ => Err(refused(
-            "response_format.type",
-            "formats are 'text', 'json_object' and 'json_schema'",
-        )),
     }
 }
