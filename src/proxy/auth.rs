@@ -28,7 +28,7 @@ impl<'h> From<&RequestHead<'h>> for Shown<'h> {
         Self {
             host: head.host,
             origin: head.origin,
-            fetch_site: head.text("sec-fetch-site"),
+            fetch_site: head.fetch_site,
             authorization: head.authorization,
             api_key: head.api_key,
         }

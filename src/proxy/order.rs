@@ -77,13 +77,13 @@ impl Intake {
         {
             return Err(refused(coding::Refused::Unsupported));
         }
-        let named = |name: &str| {
-            let same = |known: &str| known.eq_ignore_ascii_case(name);
-            FORWARDED.iter().any(|known| same(known))
-                || FORWARDED_SAME.iter().any(|known| same(known))
+        let named = |name: &[u8]| {
+            let same = |known: &&str| known.as_bytes().eq_ignore_ascii_case(name);
+            FORWARDED.iter().any(same) || FORWARDED_SAME.iter().any(same)
         };
-        let fields = head.fields().filter(|field| named(field.name));
-        let forwarded = fields
+        let forwarded = head
+            .fields()
+            .wanted(named)
             .filter(|field| field.value.len() <= FORWARDED_BYTES_MAX)
             .filter_map(|field| Some((field.name.to_ascii_lowercase(), field.text()?.to_owned())))
             .collect();
@@ -132,8 +132,8 @@ impl Intake {
 
     /// Whether the client says that it is the Codex CLI.
     pub(crate) fn is_codex(head: &RequestHead<'_>) -> bool {
-        let said = |name| head.text(name).unwrap_or_default();
-        codex::is_client(said("user-agent"), said("originator"))
+        let (agent, originator) = (head.user_agent, head.originator);
+        codex::is_client(agent.unwrap_or_default(), originator.unwrap_or_default())
     }
 }
 

@@ -97,11 +97,14 @@ impl<'b> Field<'b> {
     /// Splits a line without its CRLF. Its bytes are not looked at: whoever made the [`Fields`] has
     /// seen to it that they are those of a field.
     fn split(line: &'b [u8]) -> Option<Self> {
-        // Names are short: a call to search for the colon costs more than the search.
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        let (name, value) = line.split_at(colon);
+        let (name, value) = line.split_at_checked(name_length(line)?)?;
         Some(Self { name: std::str::from_utf8(name).ok()?, value: trim_ows(value.get(1..)?) })
     }
+}
+
+/// Where the colon is. Names are short: a call to search for it costs more than the search.
+fn name_length(line: &[u8]) -> Option<usize> {
+    line.iter().position(|&byte| byte == b':')
 }
 
 /// The fields of a head, in their order; repeated ones come repeatedly.
@@ -129,6 +132,31 @@ impl<'b> Fields<'b> {
             }
         }
         None
+    }
+
+    /// The fields whose name is wanted. Other lines are only stepped over.
+    pub fn wanted(
+        mut self,
+        mut is_wanted: impl FnMut(&[u8]) -> bool,
+    ) -> impl Iterator<Item = Field<'b>> {
+        std::iter::from_fn(move || {
+            loop {
+                let line = self.line()?;
+                let name = line.get(..name_length(line)?)?;
+                if is_wanted(name) {
+                    return Field::split(line);
+                }
+            }
+        })
+    }
+
+    /// Whether the next line is this field; steps over it.
+    pub(crate) fn agrees(&mut self, field: Field<'b>) -> bool {
+        let line = self.line().and_then(|line| line.split_at_checked(field.name.len()));
+        line.is_some_and(|(name, rest)| {
+            let value = rest.strip_prefix(b":").map(trim_ows);
+            name == field.name.as_bytes() && value == Some(field.value)
+        })
     }
 
     /// The next line, without its CRLF.
@@ -182,6 +210,19 @@ mod tests {
         for (name, value) in [("A-B", Some("b")), ("X", Some("")), ("", None), ("a-", None)] {
             let found = Fields::new(lines).named(name).and_then(|field| field.text());
             assert_eq!(found, value, "{name}");
+        }
+        let wanted = Fields::new(lines).wanted(|name| name.eq_ignore_ascii_case(b"x"));
+        assert_eq!(wanted.map(|field| field.value).collect::<Vec<_>>(), [&b""[..], b"a:b"]);
+        for (name, value, agrees) in [
+            ("A", &b"b"[..], true),
+            ("a", b"b", false),
+            ("A", b"", false),
+            ("A:", b"b", false),
+            ("A:b", b"", false),
+            ("", b"A:b", false),
+        ] {
+            let same = Fields::new(lines).agrees(Field { name, value });
+            assert_eq!(same, agrees, "{name} {value:?}");
         }
         for line in [&b"a"[..], b"", b"\xe9:a"] {
             assert_eq!(Field::split(line), None, "{:?}", line.escape_ascii().to_string());

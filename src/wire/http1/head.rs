@@ -187,6 +187,10 @@ struct Known<'b> {
     authorization: Option<&'b str>,
     api_key: Option<&'b str>,
     origin: Option<&'b str>,
+    /// The first of each, if it is ASCII.
+    user_agent: Option<&'b str>,
+    originator: Option<&'b str>,
+    fetch_site: Option<&'b str>,
     expect: Option<&'b str>,
     expect_twice: bool,
     close: bool,
@@ -200,7 +204,7 @@ impl<'b> Known<'b> {
         let mut known = Self::default();
         for header in parsed {
             let field = Field { name: header.name, value: trim_ows(header.value) };
-            if fields.next() != Some(field) {
+            if !fields.agrees(field) {
                 return Err(HeadFault::FieldLine);
             }
             known.field(field)?;
@@ -223,6 +227,18 @@ impl<'b> Known<'b> {
                 return Ok(());
             }
             9 if field.is("x-api-key") => (&mut self.api_key, "x-api-key"),
+            10 if field.is("user-agent") => {
+                self.user_agent = self.user_agent.or_else(|| field.text());
+                return Ok(());
+            }
+            10 if field.is("originator") => {
+                self.originator = self.originator.or_else(|| field.text());
+                return Ok(());
+            }
+            14 if field.is("sec-fetch-site") => {
+                self.fetch_site = self.fetch_site.or_else(|| field.text());
+                return Ok(());
+            }
             10 if field.is("connection") => {
                 self.close |= has(field.value, b"close");
                 self.upgrade |= has(field.value, b"upgrade");
@@ -307,6 +323,12 @@ pub struct RequestHead<'b> {
     pub api_key: Option<&'b str>,
     /// `Origin`, unchecked: see [`super::Origin`].
     pub origin: Option<&'b str>,
+    /// `User-Agent`; the first that is ASCII, as of the two below.
+    pub user_agent: Option<&'b str>,
+    /// `Originator`, as Codex names itself.
+    pub originator: Option<&'b str>,
+    /// `Sec-Fetch-Site`.
+    pub fetch_site: Option<&'b str>,
     fields: Fields<'b>,
 }
 
@@ -359,6 +381,9 @@ impl<'b> RequestHead<'b> {
             authorization: known.authorization,
             api_key: known.api_key,
             origin: known.origin,
+            user_agent: known.user_agent,
+            originator: known.originator,
+            fetch_site: known.fetch_site,
             fields,
         })
     }
