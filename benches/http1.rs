@@ -1,5 +1,9 @@
 //! What HTTP costs: a request head as Codex sends it, a reply head, a chunked body, and the framing
-//! of our own chunks.
+//! of our own chunks. An element is one head or one chunk.
+//!
+//! ```text
+//! cargo bench --bench http1 -- http1/head/request
+//! ```
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
 
@@ -8,6 +12,9 @@ use patchbay::wire::http1::{
     BodyDecoder, BodyFraming, BodyLimits, BodyStep, HeadLimits, HeadSearch, chunk_begin, chunk_end,
 };
 use std::hint::black_box;
+
+#[path = "support/settings.rs"]
+mod settings;
 
 const HEAD: HeadLimits =
     HeadLimits { head_bytes_max: 64 << 10, request_line_bytes_max: 8 << 10, headers_max: 100 };
@@ -26,14 +33,19 @@ const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\
     Connection: keep-alive\r\nX-Request-Id: req_0123456789abcdef0123456789abcdef\r\n\
     Cache-Control: no-cache\r\nServer: x\r\n\r\n";
 
+/// One element of so many bytes.
+fn one(bytes: usize) -> Throughput {
+    Throughput::ElementsAndBytes { elements: 1, bytes: bytes as u64 }
+}
+
 fn heads(c: &mut Criterion) {
-    let mut group = c.benchmark_group("head");
-    group.throughput(Throughput::Bytes(REQUEST.len() as u64));
+    let mut group = c.benchmark_group("http1/head");
+    group.throughput(one(REQUEST.len()));
     group.bench_function("request", |b| {
         let mut search = HeadSearch::default();
         b.iter(|| search.request(black_box(REQUEST), &HEAD).unwrap().unwrap().1);
     });
-    group.throughput(Throughput::Bytes(REPLY.len() as u64));
+    group.throughput(one(REPLY.len()));
     group.bench_function("reply", |b| {
         let mut search = HeadSearch::default();
         b.iter(|| search.reply(black_box(REPLY), &HEAD, false).unwrap().unwrap().1);
@@ -56,8 +68,8 @@ fn read(framing: BodyFraming, mut input: &[u8]) -> usize {
 }
 
 fn bodies(c: &mut Criterion) {
-    let mut group = c.benchmark_group("body");
-    for (name, size) in [("chunks_of_200", 200), ("chunks_of_4000", 4000)] {
+    let mut group = c.benchmark_group("http1/body");
+    for (name, size) in [("chunks of 200 B", 200), ("chunks of 4 KB", 4000)] {
         let mut input = Vec::new();
         for _ in 0..100 {
             input.extend_from_slice(format!("{size:x}\r\n").as_bytes());
@@ -65,11 +77,12 @@ fn bodies(c: &mut Criterion) {
             input.extend_from_slice(b"\r\n");
         }
         input.extend_from_slice(b"0\r\n\r\n");
-        group.throughput(Throughput::Elements(100));
+        let bytes = input.len() as u64;
+        group.throughput(Throughput::ElementsAndBytes { elements: 100, bytes });
         group.bench_function(name, |b| b.iter(|| read(BodyFraming::Chunked, black_box(&input))));
     }
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("chunk_framing", |b| {
+    group.throughput(one(200));
+    group.bench_function("framing of a chunk", |b| {
         let mut out = Vec::with_capacity(512);
         b.iter(|| {
             out.clear();
@@ -82,5 +95,5 @@ fn bodies(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, bodies);
+criterion_group! { name = benches; config = settings::short(); targets = heads, bodies }
 criterion_main!(benches);

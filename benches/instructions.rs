@@ -1,15 +1,21 @@
 //! One row of `transcode` or `request`, done a number of times and nothing else, so that valgrind can
-//! count its instructions: the same figure in every run and on every machine of a kind, however busy.
+//! count its instructions: the same figure in every run, however busy the machine is.
 //!
 //! ```text
 //! cargo bench --bench instructions -- chat_text 100
-//! CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='valgrind --tool=callgrind --toggle-collect=*measured*
-//!     --callgrind-out-file=target/callgrind.out' cargo bench --bench instructions -- chat_text 100
+//!
+//! export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --tool=callgrind \
+//!     --toggle-collect=*measured* --callgrind-out-file=target/callgrind.out"
+//! cargo bench --bench instructions -- chat_text 10
+//! callgrind_annotate target/callgrind.out
 //! ```
-//! (the variable's value on one line). The first says what is done; the second prints `Collected`, which
-//! is divided by the events that this prints, and `callgrind_annotate target/callgrind.out` shows where
-//! they go. Rows are named as criterion names them, or in short: `chat_text` (client Responses, reads of
-//! 16 KB), `responses_cjk`, `request_dense` (Responses to Chat, 200 KB). Without a row it lists them all.
+//! The first says what is done: how often, how many events and bytes. The second prints `Collected` as
+//! well: divided by the events, the instructions of one. Before the row is measured it is done once,
+//! so that nothing is counted that happens once in a process.
+//!
+//! Rows are named as criterion names them, or in short: `chat_text` (Chat upstream, Responses client,
+//! reads of 16 KB), `responses_cjk` (the other way), `request_dense` (Responses to Chat, 200 KB).
+//! Without a row it lists them all.
 #![allow(clippy::print_stdout, reason = "what it is for")]
 #![allow(clippy::panic, reason = "a broken input ends the benchmark")]
 

@@ -1,5 +1,11 @@
 //! The JSON cursor beside `serde_json` and `simd-json`, on what a proxy sees: a stream's chunk, a
-//! large request whose texts need few escapes, and one whose texts are dense with them.
+//! large request whose texts need few escapes, and one whose texts are dense with them. A row is
+//! `json/DOCUMENT/READER`; an element is one document.
+//!
+//! ```text
+//! cargo bench --bench json -- 'json/200 KB dense'
+//! cargo bench --bench json -- /cursor
+//! ```
 #![allow(missing_docs, reason = "the macros of criterion write public functions")]
 #![allow(clippy::unwrap_used, reason = "a broken input ends the benchmark")]
 
@@ -12,6 +18,8 @@ use std::hint::black_box;
 mod inputs;
 #[path = "support/requests.rs"]
 mod requests;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/streams.rs"]
 mod streams;
 
@@ -53,10 +61,57 @@ fn content<'a>(cursor: &mut Cursor<'a>) -> Result<Escaped<'a>, Bad> {
     Ok(found)
 }
 
-fn chunk(criterion: &mut Criterion) {
+/// Every reader on the same documents; the cursor checks all of each.
+fn documents(criterion: &mut Criterion) {
     let chunk = streams::chat_chunk("\"content\":\" hello\"", "null");
-    let mut group = criterion.benchmark_group("json/chunk");
-    group.throughput(Throughput::Bytes(chunk.len() as u64));
+    for (name, document) in [
+        ("chat chunk", chunk),
+        ("responses event", streams::responses_delta()),
+        ("200 KB code", requests::responses(Filling::Code, 200_000)),
+        ("200 KB dense", requests::responses(Filling::Dense, 200_000)),
+        ("200 KB images", requests::responses(Filling::Images, 200_000)),
+    ] {
+        let mut group = criterion.benchmark_group(format!("json/{name}"));
+        let bytes = document.as_bytes();
+        group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: bytes.len() as u64 });
+        group.bench_function("cursor", |bencher| {
+            bencher.iter(|| {
+                let text = json::utf8(black_box(bytes)).unwrap();
+                Raw::check(text).unwrap().text().len()
+            });
+        });
+        group.bench_function("serde_json value", |bencher| {
+            bencher.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(bytes)));
+        });
+        group.bench_function("serde_json ignored", |bencher| {
+            bencher.iter(|| serde_json::from_slice::<serde::de::IgnoredAny>(black_box(bytes)));
+        });
+        // It overwrites what it reads, so each time gets a copy; making it is not measured.
+        group.bench_function("simd-json tape", |bencher| {
+            let mut buffers = simd_json::Buffers::default();
+            bencher.iter_batched_ref(
+                || bytes.to_vec(),
+                |bytes| simd_json::to_tape_with_buffers(bytes, &mut buffers).unwrap().0.len(),
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function("simd-json value", |bencher| {
+            bencher.iter_batched_ref(
+                || bytes.to_vec(),
+                |bytes| simd_json::to_borrowed_value(bytes).is_ok(),
+                BatchSize::SmallInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+/// Only what is wanted of a chunk.
+fn wanted(criterion: &mut Criterion) {
+    let chunk = streams::chat_chunk("\"content\":\" hello\"", "null");
+    let mut group = criterion.benchmark_group("json/content of a chat chunk");
+    let bytes = chunk.len() as u64;
+    group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes });
     group.bench_function("cursor", |bencher| {
         bencher.iter(|| {
             let text = json::utf8(black_box(chunk.as_bytes())).unwrap();
@@ -69,54 +124,7 @@ fn chunk(criterion: &mut Criterion) {
             chunk.choices[0].delta.content.as_ref().unwrap().len()
         });
     });
-    group.bench_function("serde_json value", |bencher| {
-        bencher.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(chunk.as_bytes())));
-    });
-    group.bench_function("simd-json tape", |bencher| {
-        let mut buffers = simd_json::Buffers::default();
-        bencher.iter_batched_ref(
-            || chunk.clone().into_bytes(),
-            |bytes| simd_json::to_tape_with_buffers(bytes, &mut buffers).unwrap().0.len(),
-            BatchSize::SmallInput,
-        );
-    });
     group.finish();
-}
-
-fn request(criterion: &mut Criterion) {
-    for (name, request) in [
-        ("json/200 KB code", requests::responses(Filling::Code, 200_000)),
-        ("json/200 KB dense", requests::responses(Filling::Dense, 200_000)),
-        ("json/200 KB images", requests::responses(Filling::Images, 200_000)),
-    ] {
-        let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Bytes(request.len() as u64));
-        group.bench_function("cursor", |bencher| {
-            bencher.iter(|| {
-                let text = json::utf8(black_box(request.as_bytes())).unwrap();
-                Raw::check(text).unwrap().text().len()
-            });
-        });
-        group.bench_function("serde_json ignored", |bencher| {
-            bencher.iter(|| {
-                serde_json::from_slice::<serde::de::IgnoredAny>(black_box(request.as_bytes()))
-            });
-        });
-        group.bench_function("serde_json value", |bencher| {
-            bencher.iter(|| {
-                serde_json::from_slice::<serde_json::Value>(black_box(request.as_bytes()))
-            });
-        });
-        group.bench_function("simd-json tape", |bencher| {
-            let mut buffers = simd_json::Buffers::default();
-            bencher.iter_batched_ref(
-                || request.clone().into_bytes(),
-                |bytes| simd_json::to_tape_with_buffers(bytes, &mut buffers).unwrap().0.len(),
-                BatchSize::LargeInput,
-            );
-        });
-        group.finish();
-    }
 }
 
 fn text(criterion: &mut Criterion) {
@@ -158,5 +166,9 @@ fn text(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, chunk, request, text);
+criterion_group! {
+    name = benches;
+    config = settings::short();
+    targets = documents, wanted, text
+}
 criterion_main!(benches);

@@ -23,6 +23,8 @@ mod cases;
 mod inputs;
 #[path = "support/requests.rs"]
 mod requests;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/streams.rs"]
 mod streams;
 
@@ -30,5 +32,5 @@ fn request(criterion: &mut Criterion) {
     cases::measure(criterion, cases::request());
 }
 
-criterion_group! { name = benches; config = cases::criterion(); targets = request }
+criterion_group! { name = benches; config = settings::short(); targets = request }
 criterion_main!(benches);

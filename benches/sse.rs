@@ -1,4 +1,9 @@
-//! Splitting a stream into frames: whole, in network-sized pieces, and with other line ends.
+//! Splitting a stream into frames: whole, in network-sized pieces, and with other line ends. An
+//! element is one frame.
+//!
+//! ```text
+//! cargo bench --bench sse -- 'sse/16 KB pieces'
+//! ```
 #![allow(missing_docs, reason = "the macros of criterion write public functions")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -8,10 +13,12 @@ use streams::Kind;
 
 #[path = "support/inputs.rs"]
 mod inputs;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/streams.rs"]
 mod streams;
 
-const DELTAS: usize = 1000;
+const DELTAS: u64 = 1000;
 
 /// Reads a stream that comes in pieces of `piece` bytes; returns the bytes of data found.
 fn read(stream: &[u8], piece: usize) -> usize {
@@ -34,7 +41,7 @@ fn read(stream: &[u8], piece: usize) -> usize {
 }
 
 fn sse(criterion: &mut Criterion) {
-    let lf = streams::chat(Kind::Text, DELTAS as u64).bytes;
+    let lf = streams::chat(Kind::Text, DELTAS).bytes;
     let crlf: Vec<u8> = String::from_utf8_lossy(&lf).replace('\n', "\r\n").into_bytes();
     let mut group = criterion.benchmark_group("sse");
     for (name, stream, piece) in [
@@ -44,7 +51,7 @@ fn sse(criterion: &mut Criterion) {
         ("CRLF, whole", &crlf, usize::MAX / 2),
     ] {
         group.throughput(Throughput::ElementsAndBytes {
-            elements: DELTAS as u64,
+            elements: DELTAS,
             bytes: stream.len() as u64,
         });
         group.bench_function(name, |bencher| bencher.iter(|| read(black_box(stream), piece)));
@@ -59,5 +66,5 @@ fn sse(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sse);
+criterion_group! { name = benches; config = settings::short(); targets = sse }
 criterion_main!(benches);

@@ -26,6 +26,8 @@ mod cases;
 mod inputs;
 #[path = "support/requests.rs"]
 mod requests;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/streams.rs"]
 mod streams;
 
@@ -33,5 +35,5 @@ fn transcode(criterion: &mut Criterion) {
     cases::measure(criterion, cases::transcode());
 }
 
-criterion_group! { name = benches; config = cases::criterion(); targets = transcode }
+criterion_group! { name = benches; config = settings::short(); targets = transcode }
 criterion_main!(benches);

@@ -187,14 +187,6 @@ pub(crate) fn request() -> Vec<Case> {
     cases
 }
 
-/// Criterion's settings: a row takes three seconds.
-pub(crate) fn criterion() -> criterion::Criterion {
-    criterion::Criterion::default()
-        .warm_up_time(std::time::Duration::from_secs(1))
-        .measurement_time(std::time::Duration::from_secs(2))
-        .sample_size(40)
-}
-
 /// Measures cases under their names.
 pub(crate) fn measure(criterion: &mut criterion::Criterion, cases: Vec<Case>) {
     for mut case in cases {

@@ -1,5 +1,5 @@
-//! Streamed answers of upstreams, made from a seed: one text in the two dialects, in the frames that
-//! real servers send.
+//! Streamed answers of upstreams, made from a seed: one text in the two dialects, in frames as real
+//! servers send them.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use super::inputs::Random;
@@ -185,6 +185,15 @@ pub(crate) fn responses(kind: Kind, deltas: u64) -> Stream {
     );
     writer.head("response.completed", "completed", &format!("[{item_done}]"), &usage);
     Stream { bytes: writer.out, deltas }
+}
+
+/// The data of a text delta.
+pub(crate) fn responses_delta() -> String {
+    let place = Item::of(Kind::Text).place;
+    format!(
+        "{{\"type\":\"response.output_text.delta\",\"sequence_number\":7,{place},\
+         \"delta\":\" hello\",\"logprobs\":[],\"obfuscation\":\"xK3v9QpLm0\"}}"
+    )
 }
 
 /// The one item of an answer, in pieces. `@` in `done` stands for its text.
