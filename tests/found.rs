@@ -66,3 +66,13 @@ fn nothing_empty_is_left_of_what_was_dropped() {
     assert_eq!(read["input"][0]["role"], "user");
     assert_eq!(read["input"][2]["output"], "");
 }
+
+/// The id of a call that is not there stands in a text.
+#[test]
+fn halves_of_surrogate_pairs_in_ids_reach_no_chat_upstream() {
+    let body = r#"{"model":"m","input":[
+        {"type":"function_call_output","call_id":"a\ud83db","output":"x"}]}"#;
+    let out = translated("responses", "chat", body);
+    let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(read["messages"][0]["content"], "[tool result a\u{fffd}b]\nx");
+}

@@ -106,6 +106,7 @@ impl Body<'_, '_> {
             }
             Turn::Assistant(step) => self.assistant(step, at, plan, out),
             Turn::Orphan { id, content } => {
+                let id = Escaped::trusted(id).paired(&mut self.scratch).raw();
                 let label = format!("[tool result {id}]\\n");
                 self.user(Some(&label), content, out)
             }
