@@ -96,6 +96,7 @@ pub(super) struct Provider {
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) delay_acks: Option<bool>,
     /// A host name whose known habits are taken instead of the URL's.
     pub(super) quirks_profile: Option<String>,
     /// On top of the profile.

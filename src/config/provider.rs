@@ -151,6 +151,7 @@ pub(super) fn provider(
         credential,
         headers,
         ca_file: written.ca_file.map(|path| path_of(&path, folder, world)).transpose()?,
+        delay_acks: written.delay_acks.unwrap_or(false),
         quirks,
         models,
         allow,

@@ -193,6 +193,7 @@ url = "https://lab.example/v1"
 credential = { kind = "key", env = "LAB_KEY" }
 headers = { X-Title = "patchbay" }
 ca_file = "lab.pem"
+delay_acks = true
 quirks_profile = "api.openai.com"
 quirks = { system_role = "system" }
 models = ["small", { id = "large", context_window = 1000000, images = false }]
@@ -230,6 +231,7 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(lab.credential, Credential::Key("sk-lab".to_owned()));
     assert_eq!(lab.headers, [("x-title".to_owned(), "patchbay".to_owned())]);
     assert_eq!(lab.ca_file.as_deref(), Some(Path::new("/etc/lab.pem")));
+    assert_eq!((lab.delay_acks, far.delay_acks), (true, false));
     let expected = Quirks { system_role: SystemRole::System, ..Quirks::for_host("api.openai.com") };
     assert_eq!(lab.quirks, expected);
     assert_eq!(lab.models[0].context_window, 128_000);

@@ -50,6 +50,8 @@ pub struct Calls {
     pub connects: u64,
     /// Sockets registered for readiness, once each.
     pub registers: u64,
+    /// Options set on sockets.
+    pub options: u64,
     /// Reads.
     pub reads: u64,
     /// Writes.

@@ -107,6 +107,13 @@ pub trait Net {
     /// `WouldBlock`, or why the connection is broken.
     fn write(&mut self, socket: SocketId, from: &[u8]) -> io::Result<usize>;
 
+    /// Lets the system acknowledge what comes on this socket later, and several reads at once: fewer
+    /// packets and less work, but a peer that keeps its next small piece back until the last one is
+    /// acknowledged (RFC 896) waits for that, 40 ms at most on Linux. A wish: it may be ignored.
+    fn delay_acks(&mut self, socket: SocketId) {
+        let _ = socket;
+    }
+
     /// Ends the sending side, after the queued bytes. Errors do not matter: a close follows.
     fn shutdown(&mut self, socket: SocketId);
 

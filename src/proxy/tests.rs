@@ -134,6 +134,7 @@ impl Stage {
             credential: Credential::Key("sk-secret".to_owned()),
             headers: vec![("X-Team".to_owned(), "blue".to_owned())],
             ca_file: None,
+            delay_acks: false,
             quirks: Quirks::default(),
             models: vec![Model {
                 id: "mine".to_owned(),

@@ -160,6 +160,7 @@ impl Net for MioNet {
     fn connect(&mut self, address: SocketAddr) -> io::Result<SocketId> {
         self.calls.connects += 1;
         let stream = TcpStream::connect(address)?;
+        self.calls.options += 1;
         // Undecided yet: some systems refuse options until then, and slow is better than broken.
         let _ = stream.set_nodelay(true);
         self.insert(Io::Stream(stream))
@@ -205,6 +206,16 @@ impl Net for MioNet {
                 other => return other,
             }
         }
+    }
+
+    fn delay_acks(&mut self, socket: SocketId) {
+        #[cfg(target_os = "linux")]
+        if let Ok(stream) = self.stream(socket) {
+            let _ = socket2::SockRef::from(stream).set_tcp_quickack(false);
+            self.calls.options += 1;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = socket;
     }
 
     fn shutdown(&mut self, socket: SocketId) {

@@ -58,6 +58,7 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
         credential: Credential::Key("sim-key".to_owned()),
         headers: Vec::new(),
         ca_file: None,
+        delay_acks: false,
         quirks: Quirks::default(),
         models: Vec::new(),
         allow: Vec::new(),

@@ -256,6 +256,7 @@ fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
         credential: Credential::Key("secret".to_owned()),
         headers: Vec::new(),
         ca_file: None,
+        delay_acks: false,
         quirks: Quirks::default(),
         models: Vec::new(),
         allow: Vec::new(),

@@ -382,6 +382,11 @@ impl<N: Net> Worker<N> {
                     order.outgoing = Outgoing::default();
                 }
                 let provider = order.provider;
+                let delays =
+                    self.shared.config.providers.get(provider).is_some_and(|p| p.delay_acks);
+                if order.stream && delays {
+                    self.shared.net.delay_acks(at.upstream.link.socket);
+                }
                 exchange.heard = now.instant;
                 exchange.first = Some(now.instant);
                 exchange.head = head;
