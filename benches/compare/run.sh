@@ -34,14 +34,14 @@ free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# await PORT: until somebody listens there.
+# await NAME PORT: until it listens there.
 await() {
-  local tries
-  for tries in $(seq 200); do
-    if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi
+  for _ in $(seq 200); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then return; fi
     sleep 0.05
   done
-  echo "nobody listens on port $1 ($tries tries)" >&2
+  echo "$1 does not listen on port $2:" >&2
+  cat "$WORK/$1.log" >&2
   return 1
 }
 
@@ -58,7 +58,7 @@ MOCK=$(free_port)
 "$PATCHBAY" mock --port "$MOCK" >/dev/null 2>"$WORK/mock.log" &
 PIDS+=($!)
 MOCK_PID=$!
-await "$MOCK"
+await mock "$MOCK"
 
 compare=()
 for server in $SERVERS; do
@@ -90,7 +90,7 @@ for server in $SERVERS; do
       "$PATCHBAY" mock --port "$tls_port" --tls-cert "$WORK/cert.pem" --tls-key "$WORK/key.pem" \
         >/dev/null 2>"$WORK/mock-tls.log" &
       PIDS+=($!)
-      await "$tls_port"
+      await mock-tls "$tls_port"
       KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
         --ca-file "$WORK/ca.pem" \
         --upstream-url "https://localhost:$tls_port/v1/chat/completions" 2>"$WORK/$server.log" &
@@ -102,7 +102,7 @@ for server in $SERVERS; do
   esac
   PIDS+=($!)
   pid=$!
-  await "$port"
+  await "$server" "$port"
   compare+=(--compare "$server=http://127.0.0.1:$port,$pid,$dialect")
 done
 
