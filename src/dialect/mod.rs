@@ -97,6 +97,25 @@ pub trait Dialect: Sync + std::fmt::Debug {
         true
     }
 
+    /// Whether its requests can ask for summaries of reasoning. Where they cannot, the summary that a
+    /// [`Request`] asks for is a guess.
+    fn asks_for_summaries(&self) -> bool {
+        false
+    }
+
+    /// Whether its answers may hold sealed reasoning, which is of use only if the client of a request
+    /// that did not ask for it gets it too, to give it back.
+    fn seals_reasoning(&self) -> bool {
+        false
+    }
+
+    /// A client's request without references to what some upstream kept of earlier ones, for an
+    /// upstream that keeps nothing; `None` when there are none.
+    fn without_references(&self, body: &str) -> Option<String> {
+        let _ = body;
+        None
+    }
+
     /// Appends the error envelope that tells a client of `failure`.
     fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>);
 }

@@ -1,5 +1,6 @@
 //! What is read of a request before it is known where it goes.
 
+use crate::dialect::request::Request;
 use crate::wire::json::{self, Bad, Escaped, Why};
 use std::ops::Range;
 
@@ -38,12 +39,29 @@ impl<'a> Peek<'a> {
         Ok(Self { model, stream, model_at })
     }
 
-    /// Appends `body` (the one that was read) with another model name.
-    pub fn relay(&self, body: &str, model: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(&body.as_bytes()[..self.model_at.start]);
-        json::escape(model, out);
-        out.extend_from_slice(&body.as_bytes()[self.model_at.end..]);
+    /// The same of a request that a decoder has read, without reading it again; `None` when the model
+    /// is not a part of `body`.
+    #[must_use]
+    pub fn of(request: &Request<'a>, body: &str) -> Option<Self> {
+        let model = request.model.raw();
+        let start = model.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+        let model_at = start..start.checked_add(model.len())?;
+        let found = body.get(model_at.clone()) == Some(model);
+        found.then_some(Self { model: Some(request.model), stream: request.stream, model_at })
     }
+
+    /// Where the model's name stands in the body, without its quotes.
+    #[must_use]
+    pub fn model_at(&self) -> Range<usize> {
+        self.model_at.clone()
+    }
+}
+
+/// Replaces the model's name in a body, where [`Peek::model_at`] says that it is.
+pub fn rename(body: &mut Vec<u8>, model_at: Range<usize>, model: &str) {
+    let mut name = Vec::with_capacity(model.len());
+    json::escape(model, &mut name);
+    body.splice(model_at, name);
 }
 
 #[cfg(test)]
@@ -56,10 +74,22 @@ mod tests {
         let peek = Peek::read(body).unwrap();
         assert_eq!(peek.model.map(Escaped::raw), Some(r#"a\"b"#));
         assert!(peek.stream);
-        let mut out = Vec::new();
-        peek.relay(body, "new", &mut out);
+        let mut out = body.as_bytes().to_vec();
+        rename(&mut out, peek.model_at(), "new");
         let expected = r#" {"input":"\"model\":\"x\"","model" : "new","stream":true} "#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_decoder_read_says_the_same() {
+        let body =
+            r#" {"stream":true,"input":[],"messages":[{"role":"user","content":"m"}],"model":"m"}"#;
+        for dialect in crate::dialect::DIALECTS {
+            let request = dialect.decode_request(body).unwrap();
+            assert_eq!(Peek::of(&request, body), Some(Peek::read(body).unwrap()));
+            let copy = body.to_owned();
+            assert_eq!(Peek::of(&request, &copy), None);
+        }
     }
 
     #[test]

@@ -2,11 +2,9 @@
 
 use crate::config::{Config, Credential, Defaults, Provider, Url};
 use crate::dialect::ids::Ids;
-use crate::dialect::peek::Peek;
+use crate::dialect::peek::{self, Peek};
 use crate::dialect::request::Request;
-use crate::dialect::{
-    Decode, Dialect, Encode, Reply, Sent, Target, codex, responses, soften, stops,
-};
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften, stops};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
@@ -186,49 +184,38 @@ impl Order {
         let content = intake.open(content, config.limits.body_bytes_max)?;
         let text = std::str::from_utf8(&content)
             .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
-        let peek = Peek::read(text).map_err(|bad| {
-            Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
-        })?;
+        let mut decoded = intake.dialect.decode_request(text);
+        let peek = peek(&decoded, text)?;
         let model = peek.model.ok_or_else(no_model_named)?.decode().into_owned();
         let (target, provider) = locate(config, intake, &model)?;
         let same = provider.dialect.name() == intake.dialect.name();
         let relayed =
             same && !provider.quirks.rewrites() && *target.defaults == Defaults::default();
-        let bare = (!relayed && provider.quirks.plain_input)
-            .then(|| responses::without_references(text))
+        // A request that was read has no references.
+        let bare = (!relayed && provider.quirks.plain_input && decoded.is_err())
+            .then(|| intake.dialect.without_references(text))
             .flatten();
-        let text = bare.as_deref().unwrap_or(text);
+        if let Some(bare) = &bare {
+            decoded = intake.dialect.decode_request(bare);
+        }
         let adapted;
-        let mut request = match intake.dialect.decode_request(text) {
+        let mut request = match decoded {
             // What is passed on unread may hold what could not be translated.
             Err(_) if relayed => Request { stream: peek.stream, ..Request::default() },
             decoded => decoded?,
         };
-        let mut body = Vec::new();
-        let sent = if relayed {
-            if target.model == model {
-                body.extend_from_slice(text.as_bytes());
-            } else {
-                peek.relay(text, target.model, &mut body);
-            }
-            Sent { provider: provider.name.clone(), ..Sent::default() }
+        let (sent, mut body) = if relayed {
+            (Sent { provider: provider.name.clone(), ..Sent::default() }, Vec::new())
         } else {
-            let shows_only = intake.dialect.name() != responses::NAME;
+            let shows_only = !intake.dialect.asks_for_summaries();
             adapted = Adapted::of(&request, provider, &target, intake.codex, shows_only);
             adapted.apply(&mut request);
-            let target = Target {
-                model: target.model,
-                quirks: &provider.quirks,
-                provider: &provider.name,
-                strict: config.strict,
-                stream: request.stream || provider.quirks.forced_stream,
-            };
-            provider.dialect.encode_request(&request, &target, &mut body)?
+            encode(&request, config, provider, target.model, text.len())?
         };
         let told = if relayed { &[][..] } else { &request.dropped[..] };
         let dropped = dropped_header(told, &sent.dropped);
         // Sealed reasoning is of use only if a client can give it back.
-        request.settings.include_sealed |= !same && provider.dialect.name() == responses::NAME;
+        request.settings.include_sealed |= !same && provider.dialect.seals_reasoning();
         let reply =
             Reply { ids, created_at: unix_s, codex: intake.codex, done_marker: !intake.codex };
         let encoder = intake.dialect.encoder(&request, reply);
@@ -252,7 +239,14 @@ impl Order {
             softened: 0,
             model: model.clone(),
         };
+        let model_at = peek.model_at();
         drop(request);
+        if relayed {
+            body = content;
+            if target.model != model {
+                peek::rename(&mut body, model_at, target.model);
+            }
+        }
         order.outgoing = order.write(provider, intake, body)?;
         Ok(order)
     }
@@ -437,6 +431,37 @@ fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
         seen.push(name);
     }
     header
+}
+
+/// Writes the request for its upstream; `bytes` is how long the client's is.
+fn encode(
+    request: &Request<'_>,
+    config: &Config,
+    provider: &Provider,
+    model: &str,
+    bytes: usize,
+) -> Result<(Sent, Vec<u8>), Failure> {
+    let target = Target {
+        model,
+        quirks: &provider.quirks,
+        provider: &provider.name,
+        strict: config.strict,
+        stream: request.stream || provider.quirks.forced_stream,
+    };
+    // Most of it is text that stays as it is.
+    let mut body = Vec::with_capacity(bytes + bytes / 16 + 1024);
+    let sent = provider.dialect.encode_request(request, &target, &mut body)?;
+    Ok((sent, body))
+}
+
+/// What decides where a request goes. One that was read says it; of one that was not, it is looked
+/// for, so that a body which is no JSON, or a model that nobody may have, is told of first.
+fn peek<'a>(decoded: &Result<Request<'a>, Failure>, text: &'a str) -> Result<Peek<'a>, Failure> {
+    if let Some(peek) = decoded.as_ref().ok().and_then(|request| Peek::of(request, text)) {
+        return Ok(peek);
+    }
+    Peek::read(text)
+        .map_err(|bad| Failure::bad_request(format!("the request body is not valid JSON: {bad}")))
 }
 
 fn no_model_named() -> Failure {

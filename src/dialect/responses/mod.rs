@@ -15,13 +15,11 @@ mod request_in;
 mod request_out;
 mod tools_in;
 
-pub use plain::without_references;
-
 use super::{Decode, Dialect, Encode, Quirks, Reply, Request, Sent, Target, faults, soften};
 use crate::fault::Failure;
 
 /// The dialect's name, also of the opaque items that only it knows.
-pub const NAME: &str = "responses";
+const NAME: &str = "responses";
 
 /// What a request can do without.
 const OPTIONAL: &[soften::Optional] = &[
@@ -76,6 +74,18 @@ impl Dialect for Responses {
 
     fn takes_stop(&self) -> bool {
         false
+    }
+
+    fn asks_for_summaries(&self) -> bool {
+        true
+    }
+
+    fn seals_reasoning(&self) -> bool {
+        true
+    }
+
+    fn without_references(&self, body: &str) -> Option<String> {
+        plain::without_references(body)
     }
 
     fn decoder(&self, sent: Sent, _: &Quirks) -> Box<dyn Decode> {

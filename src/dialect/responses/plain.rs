@@ -4,8 +4,7 @@ use crate::wire::json::{Bad, Cursor, Kind, Raw};
 
 /// The body without the `item_reference` items of its `input`; `None` when there are none.
 /// References only repeat what a client shows in full beside them, or what nobody kept.
-#[must_use]
-pub fn without_references(body: &str) -> Option<String> {
+pub(super) fn without_references(body: &str) -> Option<String> {
     let mut span = None;
     let mut kept: Vec<&str> = Vec::new();
     let mut found = false;
