@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Bodies up to this size travel in one piece with their head: one write, one TLS record.
 const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
+/// Most heads have no more, so that theirs is written without growing.
+const HEAD_BYTES: usize = 512;
 /// How often a request is made anew for an upstream that refuses its parameters.
 const SOFTENED_MAX: u32 = 3;
 /// A forwarded field's value, at most.
@@ -376,6 +378,7 @@ impl Order {
         let length = BodyLength::Known(body.len() as u64);
         let mut outgoing = Outgoing::default();
         let head = &mut outgoing.head;
+        head.reserve(HEAD_BYTES + if body.len() <= SMALL_BODY_BYTES_MAX { body.len() } else { 0 });
         write_request_head("POST", &url.path, &host, headers, length, head).map_err(|why| {
             Failure::new(
                 Fault::proxy(Kind::Server),

@@ -72,6 +72,20 @@ pub fn trim_ows(mut value: &[u8]) -> &[u8] {
     value
 }
 
+fn trim_ows_start(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    value
+}
+
+/// What follows `part` in `bytes`, if it stands there at the front: not an equal one, these bytes.
+/// An empty part may stand anywhere.
+fn split_same<'b>(bytes: &'b [u8], part: &[u8]) -> Option<&'b [u8]> {
+    let (start, rest) = bytes.split_at_checked(part.len())?;
+    (part.is_empty() || std::ptr::eq(start, part)).then_some(rest)
+}
+
 /// One header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'b> {
@@ -150,13 +164,19 @@ impl<'b> Fields<'b> {
         })
     }
 
-    /// Whether the next line is this field; steps over it.
-    pub(crate) fn agrees(&mut self, field: Field<'b>) -> bool {
-        let line = self.line().and_then(|line| line.split_at_checked(field.name.len()));
-        line.is_some_and(|(name, rest)| {
-            let value = rest.strip_prefix(b":").map(trim_ows);
-            name == field.name.as_bytes() && value == Some(field.value)
-        })
+    /// Steps over the next line, if `field`, which another reader found, is that very line.
+    pub(crate) fn agree(&mut self, field: Field<'b>) -> bool {
+        let rest = split_same(self.lines, field.name.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b":"))
+            .and_then(|rest| split_same(trim_ows_start(rest), field.value))
+            .and_then(|rest| trim_ows_start(rest).strip_prefix(b"\r\n"));
+        self.lines = rest.unwrap_or_default();
+        rest.is_some()
+    }
+
+    /// Whether no line is left.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
     }
 
     /// The next line, without its CRLF.
@@ -213,20 +233,34 @@ mod tests {
         }
         let wanted = Fields::new(lines).wanted(|name| name.eq_ignore_ascii_case(b"x"));
         assert_eq!(wanted.map(|field| field.value).collect::<Vec<_>>(), [&b""[..], b"a:b"]);
-        for (name, value, agrees) in [
-            ("A", &b"b"[..], true),
-            ("a", b"b", false),
-            ("A", b"", false),
-            ("A:", b"b", false),
-            ("A:b", b"", false),
-            ("", b"A:b", false),
-        ] {
-            let same = Fields::new(lines).agrees(Field { name, value });
-            assert_eq!(same, agrees, "{name} {value:?}");
-        }
         for line in [&b"a"[..], b"", b"\xe9:a"] {
             assert_eq!(Field::split(line), None, "{:?}", line.escape_ascii().to_string());
         }
+    }
+
+    #[test]
+    fn another_reader_agrees_only_about_the_same_bytes() {
+        let lines = b"A:b\r\nx: \r\ny:\tc d \r\n";
+        let all: Vec<_> = Fields::new(lines).collect();
+        let mut fields = Fields::new(lines);
+        assert!(all.iter().all(|field| fields.agree(*field)) && fields.is_empty());
+        let [first, empty, last] = all[..] else { panic!("{all:?}") };
+        let part = |range| std::str::from_utf8(&lines[range]).unwrap();
+        for wrong in [
+            empty,
+            last,
+            Field { name: "A", value: first.value },
+            Field { name: first.name, value: b"b" },
+            Field { name: first.name, value: b"" },
+            Field { name: part(0..2), value: first.value },
+            Field { name: part(0..3), value: b"" },
+            Field { name: "", value: &lines[..3] },
+        ] {
+            let mut fields = Fields::new(lines);
+            assert!(!fields.agree(wrong) && fields.is_empty(), "{wrong:?}");
+        }
+        let mut fields = Fields::new(lines);
+        assert!(fields.agree(first) && !fields.agree(last));
     }
 
     #[test]

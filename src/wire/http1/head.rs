@@ -204,12 +204,12 @@ impl<'b> Known<'b> {
         let mut known = Self::default();
         for header in parsed {
             let field = Field { name: header.name, value: trim_ows(header.value) };
-            if !fields.agrees(field) {
+            if !fields.agree(field) {
                 return Err(HeadFault::FieldLine);
             }
             known.field(field)?;
         }
-        if fields.next().is_some() { Err(HeadFault::FieldLine) } else { Ok(known) }
+        if fields.is_empty() { Ok(known) } else { Err(HeadFault::FieldLine) }
     }
 
     fn field(&mut self, field: Field<'b>) -> Result<(), HeadFault> {

@@ -143,7 +143,6 @@ fn rest<'h>(
         if !is_value(value.as_bytes()) {
             return Err(WriteFault::Value(name.to_owned()));
         }
-        out.reserve(name.len() + value.len() + 4);
         for part in [name, ": ", value, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
