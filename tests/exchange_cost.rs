@@ -253,6 +253,13 @@ impl Scene {
         self.turn(&[readable(socket)]);
     }
 
+    /// Makes room for so many connections, so that what they cost the worker can be told from it.
+    fn prepare(&mut self, count: usize) {
+        let net = self.worker.net_mut();
+        let sockets: Vec<_> = (0..count).map(|_| net.open()).collect();
+        sockets.into_iter().for_each(|socket| net.end(socket).open = false);
+    }
+
     /// Bytes arrive, and nobody was told yet.
     fn put(&mut self, socket: SocketId, bytes: &str) {
         let end = self.worker.net_mut().end(socket);
@@ -394,4 +401,34 @@ fn an_exchange_on_a_connection_of_its_own() {
     let expected = Calls { accepts: 2, shutdowns: 0, closes: 1, ..KEPT };
     assert_eq!(calls, expected);
     assert!(allocations <= EXCHANGE_ALLOCATIONS_MAX, "{allocations}");
+}
+
+/// Bytes that a connection keeps while nothing is asked on it, at most.
+const IDLE_BYTES_MAX: i64 = 512;
+/// And while an answer comes, without the text that is told again at its end.
+const ACTIVE_BYTES_MAX: i64 = 4096;
+
+#[test]
+fn connections_keep_little_memory() {
+    const COUNT: usize = 100;
+    let mut scene = Scene::new(request(true, ""));
+    scene.prepare(2 * COUNT);
+    let mut clients = Vec::with_capacity(COUNT);
+    let idle = measure(|| clients.extend((0..COUNT).map(|_| scene.connect(""))));
+    let (begin, delta) = (scene.begin.clone(), scene.delta.clone());
+    let active = measure(|| {
+        for client in &clients {
+            let upstream = scene.ask(*client);
+            scene.give(upstream, &begin);
+            scene.give(upstream, &delta);
+        }
+    });
+    assert_eq!(scene.worker.counts().exchanges, COUNT);
+    // Buffers hold nothing between two deltas: what the pool keeps of them is everybody's.
+    assert_eq!(scene.worker.counts().buffers, 0);
+    let each = |bytes: i64| bytes / i64::try_from(COUNT).unwrap();
+    let (idle, active) = (each(idle.bytes_current), each(active.bytes_current));
+    println!("{idle} bytes for each idle connection, {active} more for each stream");
+    assert!(idle <= IDLE_BYTES_MAX, "{idle}");
+    assert!(idle + active <= ACTIVE_BYTES_MAX, "{idle} + {active}");
 }

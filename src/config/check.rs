@@ -12,6 +12,7 @@ pub(super) fn check_limits(it: &Limits) -> Result<(), String> {
         ("request_line_bytes_max", it.request_line_bytes_max, 128, 16 << 20),
         ("headers_max", it.headers_max, 8, 10_000),
         ("body_bytes_max", it.body_bytes_max, 1 << 10, GIB),
+        ("inline_bytes_max", it.inline_bytes_max, 0, GIB),
         ("chunk_overhead_bytes_max", it.chunk_overhead_bytes_max, 0, 16 << 20),
         ("frame_bytes_max", it.frame_bytes_max, 4 << 10, GIB),
         ("pending_high_bytes", it.pending_high_bytes, 4 << 10, GIB),

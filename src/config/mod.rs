@@ -258,6 +258,9 @@ pub struct Limits {
     pub headers_max: usize,
     /// A request body, decoded.
     pub body_bytes_max: usize,
+    /// A request body up to this size is translated in its worker's turn, where all others wait for
+    /// it; a larger one, or one with a content coding, in a thread beside.
+    pub inline_bytes_max: usize,
     /// Chunk extensions and trailers of one body, together.
     pub chunk_overhead_bytes_max: usize,
     /// One event of a stream, or a whole reply document.
@@ -285,6 +288,7 @@ impl Default for Limits {
             request_line_bytes_max: 8 << 10,
             headers_max: 100,
             body_bytes_max: 64 << 20,
+            inline_bytes_max: 1 << 20,
             chunk_overhead_bytes_max: 16 << 10,
             frame_bytes_max: 16 << 20,
             pending_high_bytes: 64 << 10,

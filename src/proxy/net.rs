@@ -4,6 +4,7 @@
 use crate::config::Url;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
+use crate::proxy::desk::Job;
 use crate::proxy::meter::Calls;
 use std::io;
 use std::net::SocketAddr;
@@ -74,7 +75,7 @@ pub enum TokenState {
     Failed(Arc<Failure>),
 }
 
-/// Sockets and names. Every call returns at once; [`io::ErrorKind::WouldBlock`] means that the
+/// Sockets, names, and what is done elsewhere. Every call returns at once; [`io::ErrorKind::WouldBlock`] means that the
 /// driver will say [`Ready`] when trying again makes sense.
 pub trait Net {
     /// Takes the next waiting connection of a listener.
@@ -133,6 +134,13 @@ pub trait Net {
     /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided.
     fn token_refused(&mut self, provider: usize, token: &Arc<Token>) {
         let _ = (provider, token);
+    }
+
+    /// Has a request translated elsewhere, so that nobody waits for it but its client; the driver
+    /// says [`Worker::orders_changed`](crate::proxy::worker::Worker::orders_changed) when it was
+    /// run. Gives the job back where there is no elsewhere: then it is run at once.
+    fn translate(&mut self, job: Job) -> Option<Job> {
+        Some(job)
     }
 
     /// How many system calls were made, where that is counted.

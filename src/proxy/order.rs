@@ -49,7 +49,7 @@ const FORWARDED_SAME: [&str; 14] = [
 ];
 
 /// What has to be remembered of a request's head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Intake {
     pub(crate) dialect: &'static dyn Dialect,
     /// The client takes chunks.

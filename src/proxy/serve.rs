@@ -405,6 +405,11 @@ impl<N: Net> Worker<N> {
                         self.refuse(client, &mut exchange, &failure, now);
                         client.phase = Phase::Exchange;
                     }
+                    Stage::Order => {
+                        let message = "the request was not translated in time";
+                        let failure = Failure::new(Fault::proxy(Kind::Overloaded), message);
+                        self.fail(client, &mut exchange, &failure, now);
+                    }
                     Stage::Token => {
                         let message = "no token for the provider was to be had in time";
                         let failure = Failure::new(Fault::upstream(Kind::Timeout), message);

@@ -4,6 +4,7 @@ use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
 use crate::proxy::capture::Record;
+use crate::proxy::desk::Job;
 use crate::proxy::limit::LimitTable;
 use crate::proxy::net::{Lookup, Net, Ready, SocketId};
 use crate::proxy::shared::Now;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod capture;
+mod desk;
 mod limits;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };
@@ -38,6 +40,8 @@ struct Hands {
     panics: bool,
     pending_name: bool,
     records: Vec<Record>,
+    /// What lies at the desk, where there is one.
+    desk: Option<Vec<Job>>,
 }
 
 impl Hands {
@@ -110,6 +114,12 @@ impl Net for Hands {
 
     fn record(&mut self, record: Record) {
         self.records.push(record);
+    }
+
+    fn translate(&mut self, job: Job) -> Option<Job> {
+        let Some(desk) = &mut self.desk else { return Some(job) };
+        desk.push(job);
+        None
     }
 }
 

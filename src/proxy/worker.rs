@@ -35,7 +35,7 @@ pub struct Counts {
     pub exchanges: usize,
     /// Of those, with a seat among the ones that their client key may have at once.
     pub seated: usize,
-    /// Exchanges waiting for a connect slot, a name or a token.
+    /// Exchanges waiting for a translation, a connect slot, a name or a token.
     pub waiting: usize,
     /// Armed timers.
     pub timers: usize,
@@ -92,6 +92,7 @@ pub struct Worker<N: Net> {
     /// Exchanges that wait for a connect slot, in their order.
     for_slot: VecDeque<(usize, u32)>,
     for_name: Vec<(usize, u32)>,
+    for_order: Vec<(usize, u32)>,
     for_token: Vec<(usize, u32)>,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
@@ -124,6 +125,7 @@ impl<N: Net> Worker<N> {
             connecting: 0,
             for_slot: VecDeque::new(),
             for_name: Vec::new(),
+            for_order: Vec::new(),
             for_token: Vec::new(),
             accept_at: None,
             drain_until: None,
@@ -173,6 +175,23 @@ impl<N: Net> Worker<N> {
         for (slot, serial) in std::mem::take(&mut self.for_name) {
             self.call(slot, serial, Parked::Name);
         }
+    }
+
+    /// Requests were translated elsewhere: their exchanges go on in the next turn.
+    pub fn orders_changed(&mut self) {
+        let mut waiting = std::mem::take(&mut self.for_order);
+        waiting.retain(|&(slot, serial)| {
+            let held = self.conns.get(slot).filter(|held| held.serial == serial);
+            let Some(Conn::Client(client)) = held.map(|held| &held.conn) else { return false };
+            let exchange = client.exchange.as_ref();
+            let waits = exchange.is_some_and(|it| it.parked == Some(Parked::Order));
+            if waits && exchange.is_some_and(|it| it.has_order()) {
+                self.call(slot, serial, Parked::Order);
+                return false;
+            }
+            waits
+        });
+        self.for_order = waiting;
     }
 
     /// Tokens came, or cannot come: exchanges that wait for one go on in the next turn.
@@ -458,6 +477,7 @@ impl<N: Net> Worker<N> {
                     self.for_slot.push_front(entry);
                 }
                 Some(Parked::Slot) => self.for_slot.push_back(entry),
+                Some(Parked::Order) => self.for_order.push(entry),
                 Some(Parked::Name) => self.for_name.push(entry),
                 Some(Parked::Token) => self.for_token.push(entry),
                 None => {}

@@ -1,5 +1,6 @@
 //! One worker's loop: sleep until something is ready or due, read the clock once, advance.
 
+use super::desk::Desk;
 use super::poll::{MioNet, WAKER};
 use super::resolve::Resolver;
 use super::tokens::Tokens;
@@ -59,7 +60,8 @@ impl Drive {
         resolver: Resolver,
         tokens: Tokens,
     ) -> io::Result<Worker<MioNet>> {
-        let mut net = MioNet::new(self.poll.registry().try_clone()?, resolver, tokens);
+        let registry = self.poll.registry().try_clone()?;
+        let mut net = MioNet::new(registry, resolver, tokens, Desk::new(self.wake()));
         let listeners =
             listeners.into_iter().map(|it| net.listen(it)).collect::<io::Result<Vec<_>>>()?;
         Ok(Worker::new(net, config, tls, limits, listeners, seed(), Clock::new().now()))
@@ -109,6 +111,9 @@ impl Drive {
                 }
                 if notes.names() {
                     worker.names_changed();
+                }
+                if notes.orders() {
+                    worker.orders_changed();
                 }
                 if notes.tokens() {
                     worker.tokens_changed();

@@ -1,9 +1,11 @@
 //! Sockets over `mio`: edge-triggered, registered once for both directions, never re-armed.
 
 use super::capture::Recorder;
+use super::desk::Desk;
 use super::resolve::Resolver;
 use super::tokens::Tokens;
 use crate::proxy::capture::Record;
+use crate::proxy::desk::Job;
 use crate::proxy::meter::Calls;
 use crate::proxy::net::{self, Lookup, Net, Ready, SocketId, TokenState};
 use mio::event::Event;
@@ -42,6 +44,7 @@ pub struct MioNet {
     registry: Registry,
     resolver: Resolver,
     tokens: Tokens,
+    desk: Desk,
     slots: Vec<Slot>,
     free: Vec<u32>,
     recorder: Option<Recorder>,
@@ -50,11 +53,12 @@ pub struct MioNet {
 
 impl MioNet {
     /// Makes an empty table whose sockets report to `registry`.
-    pub(super) fn new(registry: Registry, resolver: Resolver, tokens: Tokens) -> Self {
+    pub(super) fn new(registry: Registry, resolver: Resolver, tokens: Tokens, desk: Desk) -> Self {
         Self {
             registry,
             resolver,
             tokens,
+            desk,
             slots: Vec::new(),
             free: Vec::new(),
             recorder: None,
@@ -242,6 +246,10 @@ impl Net for MioNet {
         self.resolver.resolve(host, port)
     }
 
+    fn translate(&mut self, job: Job) -> Option<Job> {
+        self.desk.take(job)
+    }
+
     fn calls(&self) -> Calls {
         self.calls
     }
@@ -321,7 +329,10 @@ mod tests {
     fn net() -> (Poll, MioNet) {
         let poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        (poll, MioNet::new(registry, Resolver::start(Vec::new()).unwrap(), Tokens::none()))
+        let waker = mio::Waker::new(poll.registry(), WAKER).unwrap();
+        let desk = Desk::new(Arc::new(crate::reactor::wake::Wake::new(waker)));
+        let resolver = Resolver::start(Vec::new()).unwrap();
+        (poll, MioNet::new(registry, resolver, Tokens::none(), desk))
     }
 
     /// Polls until `done` says that what it wanted has come.

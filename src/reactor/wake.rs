@@ -7,6 +7,7 @@ const NAMES: u8 = 1;
 const DRAIN: u8 = 2;
 const STOP: u8 = 4;
 const TOKENS: u8 = 8;
+const ORDERS: u8 = 16;
 
 /// Wakes one worker and leaves it a note.
 #[derive(Debug)]
@@ -28,6 +29,11 @@ impl Notes {
     /// Tokens came, or cannot come.
     pub(super) fn tokens(self) -> bool {
         self.0 & TOKENS != 0
+    }
+
+    /// Requests were translated.
+    pub(super) fn orders(self) -> bool {
+        self.0 & ORDERS != 0
     }
 
     /// Finish what runs, take nothing new.
@@ -54,6 +60,11 @@ impl Wake {
     /// Says that tokens came, or cannot come.
     pub(super) fn tokens(&self) {
         self.note(TOKENS);
+    }
+
+    /// Says that requests were translated.
+    pub(super) fn orders(&self) {
+        self.note(ORDERS);
     }
 
     /// Asks to finish what runs and to take nothing new.

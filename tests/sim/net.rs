@@ -8,6 +8,7 @@
 mod calls;
 
 use crate::sim::Random;
+use patchbay::proxy::desk::Job;
 use patchbay::proxy::net::{Lookup, Ready, SocketId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -155,6 +156,8 @@ pub(crate) struct SimNet {
     /// Refusals for want of descriptors, in all.
     pub(crate) emfile_count: u64,
     names: BTreeMap<String, Name>,
+    /// Requests that are being translated elsewhere, and when they are.
+    jobs: Vec<(u64, Job)>,
     fresh: Vec<ConnId>,
     /// Counts everything that the worker did to the world.
     pub(crate) moved: u64,
@@ -179,6 +182,7 @@ impl SimNet {
             emfile_us: Vec::new(),
             emfile_count: 0,
             names: BTreeMap::new(),
+            jobs: Vec::new(),
             fresh: Vec::new(),
             moved: 0,
             violations: Vec::new(),
@@ -238,10 +242,12 @@ impl SimNet {
         let names = self.names.values().filter_map(|name| name.states.get(name.told + 1));
         let listener = (self.listener.is_some() && self.listener_edge).then_some(self.now_us);
         let names = names.map(|(at, _)| *at);
-        conns.chain(names).chain(listener).min()
+        let jobs = self.jobs.iter().map(|(at, _)| *at);
+        conns.chain(names).chain(listener).chain(jobs).min()
     }
 
-    /// Brings everything that is due to where it goes. True when a name's state changed.
+    /// Brings everything that is due to where it goes. True when a name's state changed, or a
+    /// request was translated.
     pub(crate) fn advance(&mut self) -> bool {
         let now = self.now_us;
         for conn in &mut self.conns {
@@ -269,6 +275,12 @@ impl SimNet {
                 name.told += 1;
                 changed = true;
             }
+        }
+        let (due, later) = std::mem::take(&mut self.jobs).into_iter().partition(|job| job.0 <= now);
+        self.jobs = later;
+        for (_, job) in due {
+            changed = true;
+            job.run();
         }
         changed
     }

@@ -88,6 +88,7 @@ fn config(random: &mut Random) -> Result<Config, String> {
         hosts: Vec::new(),
         origins: Vec::new(),
         limits: Limits {
+            inline_bytes_max: *random.pick(&[0, 400, 1 << 20]),
             pending_high_bytes: high,
             pending_low_bytes: high / 4,
             pool_idle_max: *random.pick(&[1, 64]),
@@ -234,6 +235,7 @@ impl Run {
         changed |= net.advance();
         if changed {
             self.worker.names_changed();
+            self.worker.orders_changed();
             self.deadline = Some(self.base);
         }
         wake

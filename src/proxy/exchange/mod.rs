@@ -3,6 +3,7 @@
 
 mod pump;
 mod tape;
+mod translate;
 
 use crate::config::{Credential, Timeouts};
 use crate::dialect::ids::Ids;
@@ -10,6 +11,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth;
 use crate::proxy::capture::{Place, Tape};
 use crate::proxy::client::Client;
+use crate::proxy::desk::Tray;
 use crate::proxy::limit::Seat;
 use crate::proxy::net::{Net, TokenState};
 use crate::proxy::order::{Intake, Order};
@@ -20,10 +22,14 @@ use crate::proxy::worker::Worker;
 use crate::transcode::Transcoder;
 use crate::wire::buffer::Buffer;
 use crate::wire::http1::{BodyDecoder, BodyStep, chunk_begin, chunk_end};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Of an error reply's body, so much is read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// How long the translation of a request is awaited that is done elsewhere: much longer than any
+/// takes, but not for ever.
+const ORDER_WAIT: Duration = Duration::from_secs(60);
 /// How long a token is awaited: longer than a refresh may take.
 const TOKEN_WAIT: Duration = Duration::from_secs(45);
 
@@ -32,6 +38,8 @@ const TOKEN_WAIT: Duration = Duration::from_secs(45);
 pub(crate) enum Stage {
     /// The request's body comes.
     Receive,
+    /// The request is made into an upstream's.
+    Order,
     /// A token is wanted.
     Token,
     /// An upstream connection is wanted.
@@ -53,6 +61,8 @@ pub(crate) enum Stage {
 /// Why an exchange waits for something that is no peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parked {
+    /// For its request as an upstream's.
+    Order,
     /// For a token.
     Token,
     /// For a name.
@@ -99,6 +109,8 @@ pub(crate) struct Exchange {
     path: String,
     body: BodyDecoder,
     content: Vec<u8>,
+    /// Where the order will lie that is made elsewhere.
+    tray: Option<Arc<Tray>>,
     order: Option<Order>,
     retried: bool,
     ids: Ids,
@@ -145,6 +157,7 @@ impl Exchange {
             path,
             body,
             content: Vec::new(),
+            tray: None,
             order: None,
             retried: false,
             ids,
@@ -173,6 +186,7 @@ impl Exchange {
     /// silence.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self.stage {
+            Stage::Order => Some(self.heard + ORDER_WAIT),
             Stage::Token => Some(self.heard + TOKEN_WAIT),
             Stage::Seek => Some(self.heard + timeouts.connect),
             Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
@@ -211,6 +225,11 @@ impl Exchange {
         }
     }
 
+    /// Whether what it is parked for is there, as far as it can tell by itself.
+    pub(crate) fn has_order(&self) -> bool {
+        self.tray.as_ref().is_some_and(|tray| tray.is_full())
+    }
+
     fn streams(&self) -> bool {
         self.order.as_ref().is_some_and(|order| order.stream)
     }
@@ -221,22 +240,6 @@ impl Exchange {
 }
 
 impl<N: Net> Worker<N> {
-    /// The whole body is here: makes the upstream's request.
-    pub(crate) fn order(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
-        let content = std::mem::take(&mut exchange.content);
-        exchange.tape_content(&content, &self.shared.config.limits);
-        let ids = exchange.ids.fork();
-        let config = &self.shared.config;
-        match Order::new(config, &exchange.intake, content, ids, now.unix_s) {
-            Ok(order) => {
-                exchange.order = Some(order);
-                exchange.stage = Stage::Token;
-                exchange.heard = now.instant;
-            }
-            Err(failure) => self.refuse(client, exchange, &failure, now),
-        }
-    }
-
     /// The joint table: what to do next for an exchange whose request is whole.
     pub(crate) fn exchange(
         &mut self,
@@ -247,6 +250,7 @@ impl<N: Net> Worker<N> {
     ) -> Step {
         match (exchange.stage, held.as_mut().map(|held| (held.upstream.phase, held))) {
             (Stage::Receive, _) => Step::Wait,
+            (Stage::Order, _) => self.take_order(client, exchange, now),
             (Stage::Token, _) => self.find_token(client, exchange, now),
             (Stage::Seek, None) => self.seek(client, exchange, held, now),
             (Stage::Seek, Some(_)) => {
@@ -284,7 +288,7 @@ impl<N: Net> Worker<N> {
 
     /// Gets the token that the request is to show, where one is fetched for each.
     fn find_token(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) -> Step {
-        let config = std::sync::Arc::clone(&self.shared.config);
+        let config = Arc::clone(&self.shared.config);
         let order = exchange.order.as_mut();
         if let Some(order) = order
             && let Some(provider) = config.providers.get(order.provider)
@@ -334,7 +338,7 @@ impl<N: Net> Worker<N> {
             exchange.parked = Some(Parked::Slot);
             return Step::Wait;
         }
-        let config = std::sync::Arc::clone(&self.shared.config);
+        let config = Arc::clone(&self.shared.config);
         let own = config.providers.get(provider).map(|provider| &provider.url);
         let Some(url) = detour.or(own) else {
             let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");
@@ -465,7 +469,7 @@ impl<N: Net> Worker<N> {
     /// Tells the client of an error reply in its own words.
     fn judge(&mut self, client: &mut Client, exchange: &mut Exchange, body: &[u8], now: Now) {
         let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
-        let config = std::sync::Arc::clone(&self.shared.config);
+        let config = Arc::clone(&self.shared.config);
         let Some(provider) = config.providers.get(provider) else { return };
         exchange.tape_body(Place::UpstreamReply, body);
         let mut failure = provider.dialect.decode_fault(exchange.head.status, body);

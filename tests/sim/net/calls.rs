@@ -1,6 +1,7 @@
 //! The worker's side of the simulated network.
 
 use super::{Broken, Conn, Connect, Edge, Segment, SimNet, What};
+use patchbay::proxy::desk::Job;
 use patchbay::proxy::net::{Lookup, Net, SocketId};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -182,6 +183,16 @@ impl Net for SimNet {
                 self.log(id, format_args!("close"));
             }
         }
+    }
+
+    fn translate(&mut self, job: Job) -> Option<Job> {
+        if self.random.chance(100) {
+            return Some(job);
+        }
+        let due_us = self.now_us + self.delay() + self.random.below(20_000);
+        self.jobs.push((due_us, job));
+        self.moved += 1;
+        None
     }
 
     fn resolve(&mut self, host: &str, port: u16) -> Lookup {

@@ -1,0 +1,81 @@
+//! From a client's whole request to an upstream's: at once, or, where that takes long, at a desk.
+
+use super::{Exchange, Parked, Stage, Step};
+use crate::proxy::client::Client;
+use crate::proxy::desk::{self, Job, Outcome};
+use crate::proxy::net::Net;
+use crate::proxy::order::Order;
+use crate::proxy::shared::Now;
+use crate::proxy::worker::Worker;
+use std::sync::Arc;
+
+impl<N: Net> Worker<N> {
+    /// The whole body is here: makes the upstream's request.
+    pub(crate) fn order(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
+        let content = std::mem::take(&mut exchange.content);
+        exchange.tape_content(&content, &self.shared.config.limits);
+        exchange.heard = now.instant;
+        let ids = exchange.ids.fork();
+        let config = &self.shared.config;
+        // What a coding unfolds to is not known before.
+        let long =
+            content.len() > config.limits.inline_bytes_max || exchange.intake.coding.is_some();
+        if !long {
+            let order = Order::new(config, &exchange.intake, content, ids, now.unix_s);
+            self.ordered(client, exchange, order.map_err(Box::new), now);
+            return;
+        }
+        let config = Arc::clone(config);
+        let (job, tray) = Job::new(config, exchange.intake.clone(), content, ids, now.unix_s);
+        exchange.tray = Some(tray);
+        exchange.stage = Stage::Order;
+        if let Some(job) = self.shared.net.translate(job) {
+            job.run();
+        }
+    }
+
+    /// Takes the upstream's request from the tray, once it is there.
+    pub(super) fn take_order(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        now: Now,
+    ) -> Step {
+        let Some(outcome) = exchange.tray.as_ref().and_then(|tray| tray.take()) else {
+            exchange.parked = Some(Parked::Order);
+            return Step::Wait;
+        };
+        exchange.parked = None;
+        exchange.tray = None;
+        let order = match outcome {
+            Outcome::Order(order) => Ok(*order),
+            Outcome::Failure(failure) => Err(failure),
+            Outcome::Panic => {
+                self.shared.meter.panics += 1;
+                log::error!(
+                    "a request could not be translated after a panic: this is a defect of patchbay"
+                );
+                Err(Box::new(desk::panicked()))
+            }
+        };
+        self.ordered(client, exchange, order, now);
+        Step::Again
+    }
+
+    fn ordered(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        order: Result<Order, Box<crate::fault::Failure>>,
+        now: Now,
+    ) {
+        match order {
+            Ok(order) => {
+                exchange.order = Some(order);
+                exchange.stage = Stage::Token;
+                exchange.heard = now.instant;
+            }
+            Err(failure) => self.refuse(client, exchange, &failure, now),
+        }
+    }
+}
