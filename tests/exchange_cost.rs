@@ -406,7 +406,7 @@ fn an_exchange_on_a_connection_of_its_own() {
 /// Bytes that a connection keeps while nothing is asked on it, at most.
 const IDLE_BYTES_MAX: i64 = 512;
 /// And while an answer comes, without the text that is told again at its end.
-const ACTIVE_BYTES_MAX: i64 = 4096;
+const ACTIVE_BYTES_MAX: i64 = 5000;
 
 #[test]
 fn connections_keep_little_memory() {

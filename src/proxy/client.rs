@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of later requests that are read while one is served.
 const PIPELINED_BYTES_MAX: usize = 64 << 10;
+/// Bytes that are sent at a time: the system copies what it is given while all others wait.
+const FLUSH_BYTES_MAX: usize = 256 << 10;
 /// How long a client's leftover is read after our last word, so that a reset does not overtake it.
 const LINGER: Duration = Duration::from_secs(2);
 /// Body bytes that give a client another second.
@@ -173,7 +175,9 @@ impl Client {
             // TLS may have something of its own to say.
             return self.link.flush(&mut shared.net).is_ok();
         }
-        match self.link.write(&mut shared.net, self.out.filled()) {
+        let waiting = self.out.filled();
+        let piece = waiting.get(..FLUSH_BYTES_MAX).unwrap_or(waiting);
+        match self.link.write(&mut shared.net, piece) {
             Ok(0) => true,
             Ok(count) => {
                 shared.meter.client_bytes[1] += count as u64;

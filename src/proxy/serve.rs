@@ -121,6 +121,9 @@ impl<N: Net> Worker<N> {
                 None => reads += 1,
             }
         };
+        // What was sent was cut to a turn's measure, not by the client.
+        let unsent = !client.out.is_empty() && client.link.writable;
+        let after = if unsent && after == After::Keep { After::More } else { after };
         // The client's clock begins when it is given something after a silence.
         if silent && !client.out.is_empty() {
             client.moved = now.instant;

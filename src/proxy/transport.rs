@@ -442,6 +442,9 @@ impl Link {
     }
 
     fn write_socket<N: Net>(&mut self, net: &mut N, from: &[u8]) -> io::Result<usize> {
+        if !self.writable {
+            return Ok(0);
+        }
         let mut pipe = Pipe { net, socket: self.socket, writable: &mut self.writable };
         match pipe.write(from) {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
@@ -501,9 +504,11 @@ impl<N: Net> Write for Pipe<'_, N> {
                 other => break other,
             }
         };
-        if matches!(&result, Err(why) if why.kind() == ErrorKind::WouldBlock) {
-            *self.writable = false;
-        }
+        // A short write took all the room there was: more room makes a new edge.
+        *self.writable = match &result {
+            Ok(count) => *count == from.len(),
+            Err(why) => why.kind() != ErrorKind::WouldBlock,
+        };
         result
     }
 

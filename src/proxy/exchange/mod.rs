@@ -381,6 +381,7 @@ impl<N: Net> Worker<N> {
         }
         match at.upstream.ask(&mut self.shared, &mut order.outgoing, now.instant) {
             Ok(Asked::Blocked) => return Step::Wait,
+            Ok(Asked::Spent) => return Step::More,
             Ok(Asked::Head(head)) => {
                 if head.status < 300 {
                     order.outgoing = Outgoing::default();

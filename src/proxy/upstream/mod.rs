@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 const REST_WAIT: Duration = Duration::from_secs(1);
 /// How much of it is read.
 const REST_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a request that are sent in one turn: the system copies what it is given while all others
+/// wait.
+const TURN_BYTES_MAX: usize = 256 << 10;
 /// How long the body of an error reply is awaited.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -55,8 +58,21 @@ pub(crate) enum Phase {
 pub(crate) enum Asked {
     /// Nothing more now.
     Blocked,
+    /// More can be sent, but not in this turn.
+    Spent,
     /// The final reply's head.
     Head(Head),
+}
+
+/// What [`Upstream::send`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// It is all out, or cannot go out.
+    All,
+    /// The socket takes no more now.
+    Blocked,
+    /// The budget of this turn is spent.
+    Spent,
 }
 
 /// What [`Upstream::read_body`] came to.
@@ -256,13 +272,14 @@ impl Upstream {
                         }
                     }
                 }
-                Phase::Send => {
-                    if !self.send(shared, request, now) {
-                        return self.read_head(shared, now);
+                Phase::Send => match self.send(shared, request, now) {
+                    Sent::All => {
+                        self.since = now;
+                        self.phase = Phase::Head;
                     }
-                    self.since = now;
-                    self.phase = Phase::Head;
-                }
+                    Sent::Blocked => return self.read_head(shared, now),
+                    Sent::Spent => return Ok(Asked::Spent),
+                },
                 Phase::Head => return self.read_head(shared, now),
                 _ => return Ok(Asked::Blocked),
             }
@@ -470,25 +487,31 @@ impl Upstream {
         begun.map_err(|why| unreachable_for(&shared.config, self.provider, &why))
     }
 
-    /// Sends what can be sent; true when it is all out, or cannot go out.
+    /// Sends what can be sent in one turn.
     fn send<N: Net>(
         &mut self,
         shared: &mut Shared<N>,
         request: &mut Outgoing,
         now: Instant,
-    ) -> bool {
+    ) -> Sent {
+        let mut budget = TURN_BYTES_MAX;
         loop {
             let rest = request.rest();
             if rest.is_empty() && self.link.is_flushed() {
-                return true;
+                return Sent::All;
+            }
+            if budget == 0 {
+                return Sent::Spent;
             }
             let result = match rest.is_empty() {
                 true => self.link.flush(&mut shared.net).map(|()| 0),
-                false => self.link.write(&mut shared.net, rest),
+                false => self.link.write(&mut shared.net, rest.get(..budget).unwrap_or(rest)),
             };
             match result {
-                Ok(0) => return rest.is_empty() && self.link.is_flushed(),
+                Ok(0) if rest.is_empty() && self.link.is_flushed() => return Sent::All,
+                Ok(0) => return Sent::Blocked,
                 Ok(count) => {
+                    budget = budget.saturating_sub(count);
                     request.sent += count;
                     shared.meter.upstream_bytes[1] += count as u64;
                     self.since = now;
@@ -497,7 +520,7 @@ impl Upstream {
                 Err(_) => {
                     self.cut = true;
                     self.link.readable = true;
-                    return true;
+                    return Sent::All;
                 }
             }
         }
