@@ -17,6 +17,9 @@ use crate::wire::sse::Frame;
 /// Large enough that no limit depends on the cut.
 const FRAME_BYTES_MAX: usize = 1 << 30;
 
+/// Longer streams are cut into as many pieces instead: a fuzzer learns more from many short runs.
+const BYTE_BY_BYTE_MAX: usize = 1024;
+
 /// Unix time in seconds.
 const NOW_S: u64 = 1_750_000_000;
 
@@ -200,7 +203,8 @@ pub fn responses_stream(bytes: &[u8]) {
     reply("responses", bytes);
 }
 
-/// Translates a reply of `upstream` whole, cut, broken off and with keep-alives between its pieces.
+/// Translates a reply of `upstream` whole and cut, and broken off or with keep-alives between its
+/// pieces.
 ///
 /// # Panics
 /// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
@@ -214,27 +218,32 @@ pub fn reply(upstream: &str, bytes: &[u8]) {
     assert!(outcome.stop.is_some() || outcome.failure.is_some(), "an answer without an end");
     let most = GROWTH_MAX * stream.len() + BESIDES_BYTES_MAX;
     assert!(out.len() <= most, "{} bytes became {}", stream.len(), out.len());
-    if let Some(seen) = setup.read(out) {
-        ended(&seen, outcome);
+    let seen = setup.read(out);
+    if let Some(seen) = &seen {
+        ended(seen, outcome);
         if !setup.odd && outcome.failure.is_none() && seen.end == End::Whole {
-            understood(&setup, &seen, &told, outcome);
+            understood(&setup, seen, &told, outcome);
         }
     }
     if setup.relayed && !setup.odd && outcome.failure.is_none() && setup.from == Form::Stream {
         let out = out.trim_ascii_end();
         assert!(stream.starts_with(out), "relayed: {}", out.escape_ascii());
     }
-    let single: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_same(&setup.run(&single), &whole, "byte by byte");
-    let pieces = cut(stream, u64::from(seed));
-    assert_same(&setup.run(&pieces), &whole, "cut");
+    // One way of each kind a run: a fuzzer learns more from many short runs.
     let at = usize::from(seed) * 257 % (stream.len() + 1);
-    let (front, back) = stream.split_at(at);
-    assert_same(&setup.run(&[front, back]), &whole, "cut in two");
-    let (mut kept, waiting, mut out) = setup.feed(&pieces, true);
-    kept.finish(&waiting, NOW_S, &mut out);
-    assert_eq!(setup.read(&out), setup.read(&whole.0), "with keep-alives");
-    broken_off(&setup, front);
+    let pieces: Vec<&[u8]> = match seed % 3 {
+        0 => stream.chunks(1 + stream.len() / BYTE_BY_BYTE_MAX).collect(),
+        1 => cut(stream, u64::from(seed)),
+        _ => vec![&stream[..at], &stream[at..]],
+    };
+    assert_same(&setup.run(&pieces), &whole, "cut");
+    if seed & 64 == 0 {
+        broken_off(&setup, &stream[..at]);
+    } else {
+        let (mut kept, waiting, mut out) = setup.feed(&pieces, true);
+        kept.finish(&waiting, NOW_S, &mut out);
+        assert_eq!(setup.read(&out), seen, "with keep-alives");
+    }
 }
 
 /// The stream is cut by the network, here: no success, unless its terminal event came.
