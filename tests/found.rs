@@ -76,3 +76,21 @@ fn halves_of_surrogate_pairs_in_ids_reach_no_chat_upstream() {
     let read: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(read["messages"][0]["content"], "[tool result a\u{fffd}b]\nx");
 }
+
+/// A reasoning text ends before it is sealed, half a character at its end included.
+#[test]
+fn no_text_comes_behind_a_seal() {
+    let stream = r#"data: {"type":"response.reasoning_summary_text.delta","delta":"a\ud83d"}
+
+data: {"type":"response.output_item.done","item":{"type":"reasoning","encrypted_content":"s"}}
+
+data: {"type":"response.completed","response":{"status":"completed","output":[]}}
+
+"#;
+    let (out, _) = Setup::streams("responses", "responses").unwrap().run(&[stream.as_bytes()]);
+    let out = String::from_utf8(out).unwrap();
+    let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("no {text} in {out}"));
+    assert!(at("\"delta\":\"a\"") < at("\"delta\":\"\\ufffd\""), "{out}");
+    assert!(at("\"delta\":\"\\ufffd\"") < at("encrypted_content"), "{out}");
+    assert!(out.contains("\"text\":\"a\\ufffd\""), "{out}");
+}

@@ -10,7 +10,7 @@ use crate::dialect::quirks::{
 };
 use crate::dialect::request::Request;
 use crate::dialect::tools::NAME_BYTES_MAX;
-use crate::dialect::{self, Dialect, Reply, Sent, Target, responses, soften};
+use crate::dialect::{self, Dialect, Reply, Sent, Target, soften};
 use crate::fault::{Failure, Side};
 use crate::wire::json::{Cursor, Escaped, Kind};
 use serde_json::Value;
@@ -45,16 +45,25 @@ impl Way {
     pub fn translate(&self, body: &[u8]) -> Result<(Vec<u8>, Sent), Failure> {
         let text = std::str::from_utf8(body)
             .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
-        let peek = Peek::read(text).map_err(|bad| Failure::bad_request(bad.to_string()))?;
+        let mut decoded = self.client.decode_request(text);
+        let peek = match decoded.as_ref().ok().and_then(|request| Peek::of(request, text)) {
+            Some(peek) => peek,
+            None => Peek::read(text).map_err(|bad| Failure::bad_request(bad.to_string()))?,
+        };
         let mut out = Vec::new();
         let Some(quirks) = &self.quirks else {
             // Read all the same, for what its answer repeats of it.
-            let _: Request<'_> = self.client.decode_request(text).unwrap_or_default();
+            let _: Request<'_> = decoded.unwrap_or_default();
             out.extend_from_slice(text.as_bytes());
             return Ok((out, Sent::default()));
         };
-        let bare = quirks.plain_input.then(|| responses::without_references(text)).flatten();
-        let request = self.client.decode_request(bare.as_deref().unwrap_or(text))?;
+        let bare = (quirks.plain_input && decoded.is_err())
+            .then(|| self.client.without_references(text))
+            .flatten();
+        if let Some(bare) = &bare {
+            decoded = self.client.decode_request(bare);
+        }
+        let request = decoded?;
         let target = Target {
             model: MODEL,
             quirks,
