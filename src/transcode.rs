@@ -180,7 +180,7 @@ impl Transcoder {
                             && let Output::Relay { model: Some(_), .. } = self.side.output
                             && let Some(span) = model_span(whole)
                         {
-                            self.learned.mark_model(span);
+                            self.learned.mark_model(&span);
                         }
                     }
                 }

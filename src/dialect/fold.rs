@@ -70,7 +70,13 @@ impl Answer {
     pub fn push(&mut self, event: Event<'_>) {
         match event {
             Event::Start { .. } => {}
-            Event::Open { kind, .. } => self.parts.push(AnswerPart::new(kind)),
+            Event::Open { kind, .. } => {
+                if self.parts.is_empty() {
+                    // Most answers have one part, and a first push takes room for four.
+                    self.parts.reserve_exact(1);
+                }
+                self.parts.push(AnswerPart::new(kind));
+            }
             Event::Delta { text, logprobs, .. } => self.push_delta(text, logprobs),
             Event::Annotation { object, .. } => {
                 if let Some(part) = self.parts.last_mut() {

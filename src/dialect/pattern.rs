@@ -13,7 +13,7 @@ const FREE_MAX: usize = 4;
 pub struct Pattern {
     text: Span,
     free: [Free; FREE_MAX],
-    count: usize,
+    count: u8,
 }
 
 /// The place of a value that decides nothing.
@@ -24,11 +24,11 @@ pub struct Free {
     pub number: bool,
 }
 
-/// A range that can be copied.
+/// A range that can be copied, and is small: one of these is kept for every stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 /// Values of one frame that its decoder looked at and does not need.
@@ -63,7 +63,7 @@ impl Pattern {
             let number = value.kind() == Kind::Number;
             let inside = value.string().map_or(value.text(), Escaped::raw);
             if let (Some(span), Some(slot)) =
-                (place(inside, data), pattern.free.get_mut(pattern.count))
+                (place(inside, data), pattern.free.get_mut(usize::from(pattern.count)))
             {
                 *slot = Free { span, number };
                 pattern.count += 1;
@@ -81,7 +81,7 @@ impl Pattern {
     /// The values that decide nothing, in no order.
     #[must_use]
     pub fn free(&self) -> &[Free] {
-        self.free.get(..self.count).unwrap_or_default()
+        self.free.get(..usize::from(self.count)).unwrap_or_default()
     }
 }
 
@@ -95,13 +95,13 @@ impl Free {
 
 impl Span {
     fn range(self) -> Range<usize> {
-        self.start..self.end
+        self.start as usize..self.end as usize
     }
 }
 
 fn place(part: &str, whole: &[u8]) -> Option<Span> {
     let Range { start, end } = place_of(part.as_bytes(), whole)?;
-    Some(Span { start, end })
+    Some(Span { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()? })
 }
 
 /// Where `part` stands in `whole`, if it was borrowed from there.

@@ -24,11 +24,11 @@ pub(super) struct Learned {
     /// The frame as it came, line ends included.
     sample: Vec<u8>,
     holes: [Hole; HOLES_MAX],
-    count: usize,
+    count: u8,
     /// Bits of the values without meaning that were seen to differ; the others have to be the same.
-    varied: u32,
+    varied: u8,
     /// Where the model's name stands, for who writes another one there.
-    model: Option<Range<usize>>,
+    model: Option<(u16, u16)>,
     /// The sample is the last frame that the decoder read, or one like it.
     active: bool,
     /// What is the same in every frame is so long.
@@ -37,11 +37,11 @@ pub(super) struct Learned {
     misses: u32,
 }
 
-/// A place in the sample whose bytes may be others.
+/// A place in the sample whose bytes may be others. Small, because every stream keeps some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Hole {
-    start: usize,
-    end: usize,
+    start: u16,
+    end: u16,
     kind: Content,
 }
 
@@ -87,9 +87,9 @@ impl Learned {
     }
 
     fn compare<'i>(&self, input: &'i [u8]) -> Option<Hit<'i>> {
-        let (mut rest, mut from, mut text, mut model) = (input, 0, "", self.model.clone());
-        for hole in self.holes.get(..self.count)? {
-            rest = rest.strip_prefix(self.sample.get(from..hole.start)?)?;
+        let (mut rest, mut from, mut text, mut model) = (input, 0, "", self.model_span());
+        for hole in self.holes.get(..usize::from(self.count))? {
+            rest = rest.strip_prefix(self.sample.get(from..usize::from(hole.start))?)?;
             let length = match hole.kind {
                 Content::Text => {
                     text = json::string_inside(rest)?;
@@ -99,8 +99,8 @@ impl Learned {
                 Content::Number => number_len(rest)?,
             };
             rest = rest.get(length..)?;
-            from = hole.end;
-            if let Some(learned) = self.model.as_ref().filter(|model| model.start >= from) {
+            from = usize::from(hole.end);
+            if let Some(learned) = self.model_span().filter(|model| model.start >= from) {
                 // What stands in a hole may be longer or shorter than in the sample.
                 let start = learned.start - from + (input.len() - rest.len());
                 model = Some(start..start + learned.len());
@@ -132,8 +132,12 @@ impl Learned {
     }
 
     /// Says where in the sample the model's name stands.
-    pub(super) fn mark_model(&mut self, span: Range<usize>) {
-        self.model = Some(span);
+    pub(super) fn mark_model(&mut self, span: &Range<usize>) {
+        self.model = Some((place(span.start), place(span.end)));
+    }
+
+    fn model_span(&self) -> Option<Range<usize>> {
+        self.model.map(|(start, end)| usize::from(start)..usize::from(end))
     }
 
     /// True when the next frame is compared with the one that was learned last.
@@ -158,27 +162,32 @@ impl Learned {
     fn dig(&mut self, pattern: &Pattern, offset: usize) {
         let text = pattern.text();
         let hole = |range: Range<usize>, kind| Hole {
-            start: range.start + offset,
-            end: range.end + offset,
+            start: place(range.start + offset),
+            end: place(range.end + offset),
             kind,
         };
         self.count = 1;
         self.holes[0] = hole(text, Content::Text);
         for (bit, free) in (0..).zip(pattern.free()) {
             if self.varied & 1 << bit != 0
-                && let Some(slot) = self.holes.get_mut(self.count)
+                && let Some(slot) = self.holes.get_mut(usize::from(self.count))
             {
                 let kind = if free.number { Content::Number } else { Content::String };
                 *slot = hole(free.range(), kind);
                 self.count += 1;
             }
         }
-        if let Some(holes) = self.holes.get_mut(..self.count) {
+        if let Some(holes) = self.holes.get_mut(..usize::from(self.count)) {
             holes.sort_unstable_by_key(|hole| hole.start);
-            let open: usize = holes.iter().map(|hole| hole.end - hole.start).sum();
+            let open: usize = holes.iter().map(|hole| usize::from(hole.end - hole.start)).sum();
             self.bytes_min = self.sample.len().saturating_sub(open);
         }
     }
+}
+
+/// An offset into the sample, which is no longer than [`SAMPLE_BYTES_MAX`].
+fn place(offset: usize) -> u16 {
+    u16::try_from(offset).unwrap_or(u16::MAX)
 }
 
 /// Length of the unsigned integer at the front of `bytes` (RFC 8259, section 6: no leading zero).
@@ -283,7 +292,7 @@ mod tests {
         for sample in [r#"{"n":8,"d":"a","m":"model"}"#, r#"{"n":9,"d":"b","m":"model"}"#] {
             learn(&mut learned, sample);
             let at = frame(sample).find("model").unwrap();
-            learned.mark_model(at..at + 5);
+            learned.mark_model(&(at..at + 5));
         }
         let next = frame(r#"{"n":1234,"d":"longer","m":"model"}"#);
         let hit = learned.find(next.as_bytes()).unwrap();

@@ -313,6 +313,10 @@ impl Layout {
             AnswerKind::Opaque { .. } => return None,
         };
         let (parts, message) = (index..index + 1, message_of(kind));
+        if self.items.is_empty() {
+            // Most answers are one item, and a first push takes room for four.
+            self.items.reserve_exact(1);
+        }
         self.items.push(Item { id, parts, message, done: false, status: "completed" });
         Some(Spot { item: self.items.len() - 1, content: 0 })
     }
