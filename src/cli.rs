@@ -53,11 +53,6 @@ pub(crate) enum Command {
     ///
     /// The exit code is 1 when there is none that is of use.
     Auth(auth::Args),
-    /// Put load on a server of the Responses or Chat Completions API and check every answer.
-    ///
-    /// Tells what answers and deltas cost (CPU, memory) and how long they took, for one server or
-    /// for several side by side. Ctrl-C stops it and tells what there is.
-    Bench(bench::Args),
     /// Run a scripted model server in any upstream's wire API, to test and to measure with.
     ///
     /// What it answers follows from a script to the byte, and when it answers, too: how many deltas,
@@ -65,6 +60,11 @@ pub(crate) enum Command {
     /// once.
     #[command(after_help = mock::HELP)]
     Mock(Box<mock::Args>),
+    /// Put load on a server of the Responses or Chat Completions API and check every answer.
+    ///
+    /// Tells what answers and deltas cost (CPU, memory) and how long they took, for one server or
+    /// for several side by side. Ctrl-C stops it and tells what there is.
+    Bench(Box<bench::Args>),
 }
 
 /// The flags that describe where requests go.

@@ -22,6 +22,9 @@ const BODY_LIMITS: BodyLimits =
 /// Bytes of an error's body that are kept.
 const REFUSAL_BYTES: usize = 4 << 10;
 
+/// Most bytes of one event or one document: more is no answer but a flood.
+const HELD_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes that are tried first to complete an event that came in pieces.
 const STITCH_BYTES: usize = 512;
 
@@ -418,6 +421,10 @@ impl Connection {
             };
             self.content(rules, data);
             input.consume(used);
+            if self.held.len() > HELD_BYTES_MAX {
+                let came = format!("more than {HELD_BYTES_MAX} bytes without an end");
+                return Some(Over::Broken(Defect::Framing, "an event or a document", came));
+            }
         }
     }
 

@@ -65,6 +65,7 @@ pub enum Amount {
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Requests(1) => f.write_str("1 request"),
             Self::Requests(count) => write!(f, "{count} requests"),
             Self::Time(time) => write!(f, "{} s", time.as_secs_f64()),
         }

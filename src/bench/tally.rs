@@ -8,22 +8,8 @@ use std::time::Duration;
 const MICROS_MAX: u64 = 3_600_000_000;
 
 /// How long something took, many times: microseconds with three digits that count.
-#[derive(Clone, Debug)]
-pub struct Times(Histogram<u64>);
-
-impl Default for Times {
-    fn default() -> Self {
-        // The bounds are constants and in order; the second way is for the compiler.
-        Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).unwrap_or_else(|_| {
-            let mut times = Histogram::new_from(
-                &Histogram::<u64>::new(3)
-                    .unwrap_or_else(|_| unreachable!("three digits are allowed")),
-            );
-            times.auto(true);
-            times
-        }))
-    }
-}
+#[derive(Clone, Debug, Default)]
+pub struct Times(Option<Histogram<u64>>);
 
 impl Times {
     /// Adds a time.
@@ -33,37 +19,52 @@ impl Times {
 
     /// Adds a time in microseconds, so many times.
     pub(super) fn add_micros(&mut self, micros: u64, count: u64) {
-        self.0.saturating_record_n(micros.min(MICROS_MAX), count);
+        if count > 0
+            && let Some(times) = self.table()
+        {
+            times.saturating_record_n(micros.min(MICROS_MAX), count);
+        }
     }
 
     /// Adds those of another.
     pub fn merge(&mut self, other: &Self) {
-        // Both have the same bounds.
-        let _ = self.0.add(&other.0);
+        if let (Some(other), Some(times)) = (&other.0, self.table()) {
+            // Both have the same bounds.
+            let _ = times.add(other);
+        }
+    }
+
+    /// The table, which is made when it is needed: it is large. Its bounds are in order, so that
+    /// it can be made.
+    fn table(&mut self) -> Option<&mut Histogram<u64>> {
+        if self.0.is_none() {
+            self.0 = Histogram::new_with_bounds(1, MICROS_MAX, 3).ok();
+        }
+        self.0.as_mut()
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.len()
+        self.0.as_ref().map_or(0, Histogram::len)
     }
 
     /// The time that this share of all (0 to 1) did not exceed, in microseconds.
     #[must_use]
     pub fn quantile(&self, share: f64) -> u64 {
-        self.0.value_at_quantile(share).min(self.max())
+        self.0.as_ref().map_or(0, |times| times.value_at_quantile(share).min(times.max()))
     }
 
     /// The longest, in microseconds.
     #[must_use]
     pub fn max(&self) -> u64 {
-        self.0.max()
+        self.0.as_ref().map_or(0, Histogram::max)
     }
 
     /// The mean, in microseconds.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        self.0.mean()
+        self.0.as_ref().map_or(0.0, Histogram::mean)
     }
 }
 

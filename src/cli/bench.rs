@@ -24,7 +24,16 @@ const ROUNDS: u32 = 5;
 /// What a server is asked that follows no script: it may be one that is paid for.
 const UNSCRIPTED_REQUESTS: u64 = 10;
 
-const LIMITS: &str = "\
+const HELP: &str = "\
+Examples:
+  patchbay bench --shape c2
+  patchbay bench --target http://127.0.0.1:8787 --pid 4711 --script deltas=200,pace=20ms,stamp=true \\
+      -c 100 -n 100
+  patchbay bench --shape d --report d.html --compare nginx=http://127.0.0.1:8080,4712,chat \\
+      --compare patchbay=http://127.0.0.1:8787,4711
+  patchbay bench --target https://api.example.com/v1/chat/completions --api-key-env KEY \\
+      --model vendor-small -n 5
+
 Without a target, `patchbay mock` and `patchbay serve` (one worker) are started on free ports and
 compared: the mock alone (Chat), and through the proxy (Responses).
 
@@ -55,7 +64,7 @@ Limits of the method:
 
 /// The flags of `bench`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = LIMITS)]
+#[command(after_long_help = HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     whom: Whom,
@@ -75,8 +84,9 @@ struct Whom {
     #[arg(long, value_name = "URL", env = "PATCHBAY_BENCH_TARGET", conflicts_with = "compare")]
     target: Option<String>,
 
-    /// What is spoken to it: chat or responses [default: as the URL ends, else responses].
-    #[arg(long, value_name = "NAME", env = "PATCHBAY_BENCH_DIALECT")]
+    /// What is spoken to it, or to the own proxy: chat or responses [default: as the URL ends, else
+    /// responses].
+    #[arg(long, value_name = "NAME", env = "PATCHBAY_BENCH_DIALECT", conflicts_with = "compare")]
     dialect: Option<Dialect>,
 
     /// The server's process, for its CPU and memory; descendants are included.

@@ -152,7 +152,8 @@ impl Check {
     /// Takes one event of the stream.
     pub(super) fn frame(&mut self, rules: &Rules, frame: &Frame<'_>) {
         self.end.frames += 1;
-        if self.end.terminals == 0 && self.is_learned(rules, frame) {
+        let may_follow = self.end.terminals == 0 && self.end.markers == 0;
+        if may_follow && self.is_learned(rules, frame) {
             return;
         }
         let result = match json::utf8(frame.data) {

@@ -15,6 +15,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Where a script has it: reasoning, then text, then calls.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Reasoning => 0,
+            Self::Text | Self::Refusal => 1,
+            Self::Call => 2,
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -111,6 +120,13 @@ impl Parts {
                 expected.calls.len()
             );
             desk.found.add(Defect::Parts, expected, format!("{} part {ordinal}", kind.name()));
+        }
+        if let Some(last) = self.list.last()
+            && desk.expected.is_some()
+            && last.kind.rank() > kind.rank()
+        {
+            let came = format!("{} behind {}", kind.name(), last.kind.name());
+            desk.found.add(Defect::Order, "reasoning, then text, then calls", came);
         }
         let lane = self.spare.pop().unwrap_or_default();
         self.list.push(Part { kind, place, lane, ordinal, named: false, told: false });

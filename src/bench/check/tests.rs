@@ -341,6 +341,25 @@ fn a_chat_stream_must_end_once_and_have_what_was_promised() {
 }
 
 #[test]
+fn order_matters() {
+    let mut check = Check::default();
+    let script = "deltas=3,bytes=20,reasoning=3";
+    let rules = rules(Dialect::Chat, Some(script));
+    let mut chunks = chat(script);
+    // Role, three of reasoning, three of text: the text comes first now.
+    chunks.splice(1..7, [4, 5, 6, 1, 2, 3].map(|at| chat(script)[at].clone()));
+    let stream = framed(Dialect::Chat, &chunks) + "data: [DONE]\n\n";
+    assert_eq!(judged(&rules, &mut check, &stream).0, [Defect::Order]);
+    // The last delta behind the marker, and the finish_reason left out: its frame is a learned one.
+    let mut chunks = chat(script);
+    let last = chunks.remove(6);
+    chunks.remove(6);
+    let front = framed(Dialect::Chat, &chunks) + "data: [DONE]\n\n";
+    let stream = front + &framed(Dialect::Chat, &[last]);
+    assert!(judged(&rules, &mut check, &stream).0.contains(&Defect::AfterEnd));
+}
+
+#[test]
 fn a_failure_that_is_awaited_must_be_told() {
     let mut check = Check::default();
     let script = "deltas=8,fail_after=3";

@@ -108,7 +108,7 @@ fn bars(outcome: &Outcome, heading: &str, figure: Figure, out: &mut String) {
         let ratio = ratio.map_or(String::new(), |ratio| {
             let first = &outcome.targets[0].target.name;
             let text = spread(ratio, &|ratio| format!("{ratio:.2}x"));
-            format!("  {text} of {first}")
+            format!(", {text} of {first}")
         });
         let middle = y + 12.0;
         let _ = write!(
@@ -217,7 +217,7 @@ impl Chart {
                 left + Self::WIDE,
                 left - 8.0,
                 y + 4.0,
-                time(micros)
+                round_time(micros)
             );
             power += 1.0;
         }
@@ -236,6 +236,16 @@ impl Chart {
             "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"
         );
     }
+}
+
+/// A power of ten of microseconds with its unit.
+fn round_time(micros: f64) -> String {
+    let (number, unit) = match micros {
+        less if less < 999.0 => (less, "us"),
+        less if less < 999_000.0 => (less / 1e3, "ms"),
+        more => (more / 1e6, "s"),
+    };
+    format!("{number:.0} {unit}")
 }
 
 /// A time of which a logarithm can be taken.

@@ -20,7 +20,8 @@ pub fn load_line(load: &Load) -> String {
         let _ = write!(out, ", requests of {bytes} bytes ({})", load.request_text.name());
     }
     let kept = if load.churn { "one for each request" } else { "kept alive" };
-    let _ = write!(out, ", {} connections, {kept}", grouped(load.connections as u64));
+    let plural = if load.connections == 1 { "" } else { "s" };
+    let _ = write!(out, ", {} connection{plural}, {kept}", grouped(load.connections as u64));
     if let Some(rate) = load.rate {
         let _ = write!(out, ", {} requests begun a second", short(rate));
     }
