@@ -4,7 +4,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::admin::{self, Admitted};
 use crate::proxy::auth;
 use crate::proxy::client::{Client, Phase};
-use crate::proxy::exchange::{Exchange, Held, Stage, Step};
+use crate::proxy::exchange::{Exchange, Held, Parked, Stage, Step};
 use crate::proxy::net::Net;
 use crate::proxy::order::Intake;
 use crate::proxy::reply::Answer;
@@ -386,7 +386,6 @@ impl<N: Net> Worker<N> {
 
     /// False when the connection is to be closed.
     fn expire_client(&mut self, client: &mut Client, now: Now) -> bool {
-        let slow = |message: &str| Failure::new(Fault::client(Kind::Timeout), message);
         if !client.out.is_empty() {
             return false;
         }
@@ -395,41 +394,56 @@ impl<N: Net> Worker<N> {
             // Nothing can be said before there are keys.
             Phase::Head if client.link.is_handshaking() => return false,
             Phase::Head => {
-                let failure = slow("the request head did not arrive in time");
+                let message = "the request head did not arrive in time";
+                let failure = Failure::new(Fault::client(Kind::Timeout), message);
                 let answer = Answer::failure(None, &failure, false);
                 client.answer(&mut self.shared, &answer, false, false);
                 client.phase = Phase::Closing;
             }
             Phase::Body | Phase::Exchange => {
                 let Some(mut exchange) = client.exchange.take() else { return false };
-                match exchange.stage {
-                    Stage::Receive => {
-                        let failure = slow("the request body did not arrive in time");
-                        self.refuse(client, &mut exchange, &failure, now);
-                        client.phase = Phase::Exchange;
-                    }
-                    Stage::Order => {
-                        let message = "the request was not translated in time";
-                        let failure = Failure::new(Fault::proxy(Kind::Overloaded), message);
-                        self.fail(client, &mut exchange, &failure, now);
-                    }
-                    Stage::Token => {
-                        let message = "no token for the provider was to be had in time";
-                        let failure = Failure::new(Fault::upstream(Kind::Timeout), message);
-                        self.fail(client, &mut exchange, &failure, now);
-                    }
-                    Stage::Seek => {
-                        let message = "no connection to the provider was to be had in time";
-                        let failure = Failure::new(Fault::upstream(Kind::Timeout), message);
-                        self.fail(client, &mut exchange, &failure, now);
-                    }
-                    _ => self.keep_alive(client, &mut exchange, now),
-                }
+                self.expire_exchange(client, &mut exchange, now);
                 client.exchange = Some(exchange);
             }
         }
         client.moved = now.instant;
         true
+    }
+
+    fn expire_exchange(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
+        let (fault, message) = match exchange.stage {
+            Stage::Receive => {
+                let failure = Failure::new(
+                    Fault::client(Kind::Timeout),
+                    "the request body did not arrive in time",
+                );
+                self.refuse(client, exchange, &failure, now);
+                client.phase = Phase::Exchange;
+                return;
+            }
+            Stage::Order => {
+                (Fault::proxy(Kind::Overloaded), "the request was not translated in time")
+            }
+            Stage::Token => {
+                (Fault::upstream(Kind::Timeout), "no token for the provider was to be had in time")
+            }
+            Stage::Seek => match self.got_through(now) {
+                // Others get through, so its turn will come.
+                Some(at) if exchange.parked == Some(Parked::Slot) => {
+                    exchange.heard = at;
+                    return;
+                }
+                _ => (
+                    Fault::upstream(Kind::Timeout),
+                    "no connection to the provider was to be had in time",
+                ),
+            },
+            _ => {
+                self.keep_alive(client, exchange, now);
+                return;
+            }
+        };
+        self.fail(client, exchange, &Failure::new(fault, message), now);
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 mod capture;
 mod desk;
 mod limits;
+mod slots;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };
 const ADDRESS: &str = "127.0.0.1:9";
@@ -540,49 +541,6 @@ fn accepting_pauses_when_descriptors_run_out() {
     stage.worker.net_mut().accept_error = None;
     stage.pass(Duration::from_millis(100));
     assert_eq!(stage.worker.counts().clients, 1);
-}
-
-#[test]
-fn names_and_connect_slots_are_waited_for_in_order() {
-    let mut stage = Stage::new("chat", |config| config.limits.connecting_max = 1);
-    stage.worker.net_mut().pending_name = true;
-    let clients: Vec<usize> = (0..3).map(|_| stage.client()).collect();
-    for &client in &clients {
-        stage.give(client, &post("/v1/responses", REQUEST));
-    }
-    assert_eq!(stage.worker.counts().waiting, 3);
-    stage.worker.net_mut().pending_name = false;
-    stage.worker.names_changed();
-    stage.turn(&[]);
-    assert_eq!((stage.worker.counts().waiting, stage.worker.counts().upstreams), (2, 1));
-    for waiting in [1, 0, 0] {
-        let upstream = stage.sockets();
-        stage.give(upstream, "");
-        assert!(stage.take(upstream).starts_with("POST "));
-        assert_eq!(stage.worker.counts().waiting, waiting);
-    }
-    assert_eq!(stage.worker.counts().upstreams, 3);
-}
-
-#[test]
-fn a_connect_slot_that_its_caller_does_not_need_goes_to_the_next() {
-    let mut stage = Stage::new("chat", |config| config.limits.connecting_max = 1);
-    let first = stage.client();
-    let busy = stage.ask(first, &post("/v1/responses", REQUEST));
-    stage.give(busy, &sse(CHAT_START));
-    let waiting: Vec<usize> = (0..3).map(|_| stage.client()).collect();
-    for &client in &waiting {
-        stage.give(client, &post("/v1/responses", REQUEST));
-    }
-    let dialled = stage.sockets();
-    assert_eq!(stage.worker.counts().waiting, 2);
-    // An answer ends and a connect succeeds at once: one waits no more for a connect.
-    let end = format!("{}0\r\n\r\n", chunk(CHAT_END));
-    stage.worker.net_mut().sockets[busy - 1].inbox.extend(end.as_bytes());
-    let ready = [busy, dialled].map(|socket| Stage::ready(u32::try_from(socket).unwrap()));
-    stage.turn(&ready);
-    let counts = stage.worker.counts();
-    assert_eq!((counts.waiting, counts.upstreams), (0, 3), "{counts:?}");
 }
 
 #[test]

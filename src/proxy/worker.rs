@@ -89,6 +89,8 @@ pub struct Worker<N: Net> {
     pool: Pool,
     clients: usize,
     connecting: usize,
+    /// When a connect last succeeded.
+    connected_at: Instant,
     /// Exchanges that wait for a connect slot, in their order.
     for_slot: VecDeque<(usize, u32)>,
     for_name: Vec<(usize, u32)>,
@@ -123,6 +125,7 @@ impl<N: Net> Worker<N> {
             pool: Pool::default(),
             clients: 0,
             connecting: 0,
+            connected_at: now.instant,
             for_slot: VecDeque::new(),
             for_name: Vec::new(),
             for_order: Vec::new(),
@@ -491,6 +494,7 @@ impl<N: Net> Worker<N> {
         held.upstream.rest(&mut self.shared);
         if held.upstream.counted && !matches!(held.upstream.phase, Phase::Dial | Phase::Shake) {
             held.upstream.counted = false;
+            self.connected_at = now.instant;
             self.connected();
         }
         let socket = held.upstream.link.socket;
@@ -535,6 +539,12 @@ impl<N: Net> Worker<N> {
     pub(crate) fn may_connect(&self, called: bool) -> bool {
         let free = self.connecting < self.shared.config.limits.connecting_max;
         free && (called || self.for_slot.is_empty())
+    }
+
+    /// For those who wait for a slot: when somebody last got through, if that was not too long ago.
+    pub(crate) fn got_through(&self, now: Now) -> Option<Instant> {
+        let until = self.connected_at + self.shared.config.timeouts.connect;
+        (until > now.instant).then_some(self.connected_at)
     }
 
     /// A connect is over.

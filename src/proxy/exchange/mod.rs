@@ -129,7 +129,7 @@ pub(crate) struct Exchange {
     began: Instant,
     first: Option<Instant>,
     /// When the client last heard something, or began to wait.
-    heard: Instant,
+    pub(crate) heard: Instant,
     status: u16,
     label: Option<&'static str>,
     /// Where exchanges are written down: what was said.
