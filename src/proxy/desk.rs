@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::content::Content;
 use crate::proxy::order::{Intake, Order};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,7 @@ impl Tray {
 pub struct Job {
     config: Arc<Config>,
     intake: Intake,
-    content: Vec<u8>,
+    content: Content,
     ids: Ids,
     unix_s: u64,
     tray: Weak<Tray>,
@@ -67,7 +68,7 @@ impl Job {
     pub(crate) fn new(
         config: Arc<Config>,
         intake: Intake,
-        content: Vec<u8>,
+        content: Content,
         ids: Ids,
         unix_s: u64,
     ) -> (Self, Arc<Tray>) {
@@ -88,7 +89,7 @@ impl Job {
             return;
         }
         let Self { config, intake, content, ids, unix_s, tray } = self;
-        let order = || Order::new(&config, &intake, content, ids, unix_s);
+        let order = || Order::new(&config, &intake, content, Vec::new(), ids, unix_s);
         let outcome = match catch_unwind(AssertUnwindSafe(order)) {
             Ok(Ok(order)) => Outcome::Order(Box::new(order)),
             Ok(Err(failure)) => Outcome::Failure(Box::new(failure)),

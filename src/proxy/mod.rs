@@ -6,6 +6,7 @@ pub mod auth;
 pub mod capture;
 mod client;
 mod codex_fields;
+mod content;
 pub mod desk;
 mod exchange;
 pub mod limit;

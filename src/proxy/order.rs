@@ -9,6 +9,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
 use crate::proxy::codex_fields;
+use crate::proxy::content::Content;
 use crate::proxy::net::Token;
 use crate::proxy::route;
 use crate::proxy::upstream::Outgoing;
@@ -122,12 +123,19 @@ impl Intake {
         }
     }
 
-    /// The body without its content coding.
-    fn open(&self, content: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
-        match &self.coding {
-            None => Ok(content),
-            Some(coding) => coding::decode(coding, &content, bytes_max).map_err(refused),
-        }
+    /// The body as text, without its content coding.
+    fn open(&self, content: Content, bytes_max: usize) -> Result<String, Failure> {
+        let text = content.into_text().or_else(|bytes| match &self.coding {
+            None => Err(None),
+            Some(coding) => {
+                let decoded = coding::decode(coding, &bytes, bytes_max);
+                String::from_utf8(decoded.map_err(Some)?).map_err(|_| None)
+            }
+        });
+        text.map_err(|why| match why {
+            Some(why) => refused(why),
+            None => Failure::bad_request("the request body is not UTF-8"),
+        })
     }
 
     /// Whether the client says that it is the Codex CLI.
@@ -145,6 +153,8 @@ pub(crate) struct Order {
     /// The client wants a stream.
     pub(crate) stream: bool,
     pub(crate) outgoing: Outgoing,
+    /// Memory that is needed no more.
+    pub(crate) spent: Vec<u8>,
     /// What was dropped on the way.
     pub(crate) dropped: String,
     /// Client and upstream speak the same dialect.
@@ -172,22 +182,21 @@ impl std::fmt::Debug for Order {
 }
 
 impl Order {
-    /// Makes the upstream's request of a whole body.
+    /// Makes the upstream's request of a whole body, in `memory` if it is large enough.
     ///
     /// # Errors
     /// The body is not a request, or cannot be served.
     pub(crate) fn new(
         config: &Config,
         intake: &Intake,
-        content: Vec<u8>,
+        content: Content,
+        memory: Vec<u8>,
         ids: Ids,
         unix_s: u64,
     ) -> Result<Self, Failure> {
-        let content = intake.open(content, config.limits.body_bytes_max)?;
-        let text = std::str::from_utf8(&content)
-            .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
-        let mut decoded = intake.dialect.decode_request(text);
-        let peek = peek(&decoded, text)?;
+        let text = intake.open(content, config.limits.body_bytes_max)?;
+        let mut decoded = intake.dialect.decode_request(&text);
+        let peek = peek(&decoded, &text)?;
         let model = peek.model.ok_or_else(no_model_named)?.decode().into_owned();
         let (target, provider) = locate(config, intake, &model)?;
         let same = provider.dialect.name() == intake.dialect.name();
@@ -195,7 +204,7 @@ impl Order {
             same && !provider.quirks.rewrites() && *target.defaults == Defaults::default();
         // A request that was read has no references.
         let bare = (!relayed && provider.quirks.plain_input && decoded.is_err())
-            .then(|| intake.dialect.without_references(text))
+            .then(|| intake.dialect.without_references(&text))
             .flatten();
         if let Some(bare) = &bare {
             decoded = intake.dialect.decode_request(bare);
@@ -207,12 +216,12 @@ impl Order {
             decoded => decoded?,
         };
         let (sent, mut body) = if relayed {
-            (Sent { provider: provider.name.clone(), ..Sent::default() }, Vec::new())
+            (Sent { provider: provider.name.clone(), ..Sent::default() }, memory)
         } else {
             let shows_only = !intake.dialect.asks_for_summaries();
             adapted = Adapted::of(&request, provider, &target, intake.codex, shows_only);
             adapted.apply(&mut request);
-            encode(&request, config, provider, target.model, text.len())?
+            encode(&request, config, provider, target.model, room_for(&text, memory))?
         };
         let told = if relayed { &[][..] } else { &request.dropped[..] };
         let dropped = dropped_header(told, &sent.dropped);
@@ -230,6 +239,7 @@ impl Order {
             model_back: (target.model != model).then(|| model.clone()),
             stream: request.stream,
             outgoing: Outgoing::default(),
+            spent: Vec::new(),
             dropped,
             same,
             relayed,
@@ -243,8 +253,9 @@ impl Order {
         };
         let model_at = peek.model_at();
         drop(request);
+        order.spent = text.into_bytes();
         if relayed {
-            body = content;
+            std::mem::swap(&mut body, &mut order.spent);
             if target.model != model {
                 peek::rename(&mut body, model_at, target.model);
             }
@@ -436,13 +447,19 @@ fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
     header
 }
 
-/// Writes the request for its upstream; `bytes` is how long the client's is.
+/// Memory for a request that becomes another: most of it is text that stays as it is.
+fn room_for(text: &str, memory: Vec<u8>) -> Vec<u8> {
+    let bytes = text.len() + text.len() / 16 + 1024;
+    if memory.capacity() < bytes { Vec::with_capacity(bytes) } else { memory }
+}
+
+/// Writes the request for its upstream into `body`.
 fn encode(
     request: &Request<'_>,
     config: &Config,
     provider: &Provider,
     model: &str,
-    bytes: usize,
+    mut body: Vec<u8>,
 ) -> Result<(Sent, Vec<u8>), Failure> {
     let target = Target {
         model,
@@ -451,8 +468,6 @@ fn encode(
         strict: config.strict,
         stream: request.stream || provider.quirks.forced_stream,
     };
-    // Most of it is text that stays as it is.
-    let mut body = Vec::with_capacity(bytes + bytes / 16 + 1024);
     let sent = provider.dialect.encode_request(request, &target, &mut body)?;
     Ok((sent, body))
 }

@@ -269,7 +269,7 @@ impl<N: Net> Worker<N> {
 
     fn read_body(&mut self, client: &mut Client, now: Now) -> Option<After> {
         let mut exchange = client.exchange.take()?;
-        let received = exchange.receive(&mut client.input);
+        let received = exchange.receive(&mut client.input, &mut self.shared);
         let whole = match received {
             Ok(false) => false,
             Ok(true) => {

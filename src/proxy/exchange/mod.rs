@@ -11,13 +11,14 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth;
 use crate::proxy::capture::{Place, Tape};
 use crate::proxy::client::Client;
+use crate::proxy::content::Content;
 use crate::proxy::desk::Tray;
 use crate::proxy::limit::Seat;
 use crate::proxy::net::{Net, TokenState};
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
 use crate::proxy::shared::{Now, Shared};
-use crate::proxy::upstream::{self, Asked, Head, Outgoing, Phase, Read, Upstream};
+use crate::proxy::upstream::{self, Asked, Head, Phase, Read, Upstream};
 use crate::proxy::worker::Worker;
 use crate::transcode::Transcoder;
 use crate::wire::buffer::Buffer;
@@ -25,6 +26,8 @@ use crate::wire::http1::{BodyDecoder, BodyStep, chunk_begin, chunk_end};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// So much memory a request's body gets before it came.
+const PROMISED_BYTES_MAX: usize = 1 << 20;
 /// Of an error reply's body, so much is read.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// How long the translation of a request is awaited that is done elsewhere: much longer than any
@@ -108,7 +111,7 @@ pub(crate) struct Exchange {
     pub(crate) seat: Option<Seat>,
     path: String,
     body: BodyDecoder,
-    content: Vec<u8>,
+    content: Content,
     /// Where the order will lie that is made elsewhere.
     tray: Option<Arc<Tray>>,
     order: Option<Order>,
@@ -145,6 +148,7 @@ impl Exchange {
         ids: Ids,
         now: Instant,
     ) -> Self {
+        let coded = intake.coding.is_some();
         Self {
             stage: Stage::Receive,
             upstream: None,
@@ -156,7 +160,7 @@ impl Exchange {
             seat: None,
             path,
             body,
-            content: Vec::new(),
+            content: if coded { Content::coded() } else { Content::default() },
             tray: None,
             order: None,
             retried: false,
@@ -201,11 +205,17 @@ impl Exchange {
     }
 
     /// Takes body bytes off the client's input; true when the body is whole.
-    pub(crate) fn receive(&mut self, input: &mut Buffer) -> Result<bool, Failure> {
+    pub(crate) fn receive<N: Net>(
+        &mut self,
+        input: &mut Buffer,
+        shared: &mut Shared<N>,
+    ) -> Result<bool, Failure> {
         loop {
             match self.body.decode(input.filled()) {
                 Ok((BodyStep::Data(data), used)) => {
-                    self.content.extend_from_slice(data);
+                    let remaining = usize::try_from(self.body.remaining()).unwrap_or(usize::MAX);
+                    self.make_room(data.len(), remaining, shared);
+                    self.content.push(data);
                     input.consume(used);
                 }
                 Ok((BodyStep::NeedMore, used)) => {
@@ -222,6 +232,18 @@ impl Exchange {
                     return Err(Failure::new(Fault::client(kind), message));
                 }
             }
+        }
+    }
+
+    /// Makes room for `data` more bytes of the body, and for some of the `remaining` ones that its
+    /// head told of: a promise alone gets nobody much memory.
+    fn make_room<N: Net>(&mut self, data: usize, remaining: usize, shared: &mut Shared<N>) {
+        if self.content.len() == 0 {
+            self.content.move_into(shared.lease_body(data.saturating_add(remaining)));
+        }
+        if remaining > 0 && self.content.capacity() - self.content.len() < data {
+            let likely = remaining.min(self.content.len().max(PROMISED_BYTES_MAX));
+            self.content.reserve(data + likely);
         }
     }
 
@@ -384,7 +406,8 @@ impl<N: Net> Worker<N> {
             Ok(Asked::Spent) => return Step::More,
             Ok(Asked::Head(head)) => {
                 if head.status < 300 {
-                    order.outgoing = Outgoing::default();
+                    let sent = std::mem::take(&mut order.outgoing);
+                    self.shared.give_back_body(sent.body);
                 }
                 let provider = order.provider;
                 let delays =

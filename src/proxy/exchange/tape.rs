@@ -51,7 +51,7 @@ impl Exchange {
     pub(crate) fn record<N: Net>(&mut self, shared: &mut Shared<N>, now: Instant, result: &str) {
         let Some(mut tape) = self.tape.take() else { return };
         // What came of a body that was not whole.
-        tape.body(Place::ClientRequest, &self.content);
+        tape.body(Place::ClientRequest, self.content.as_bytes());
         let ms = |at: Instant| {
             u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
         };

@@ -13,7 +13,7 @@ impl<N: Net> Worker<N> {
     /// The whole body is here: makes the upstream's request.
     pub(crate) fn order(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) {
         let content = std::mem::take(&mut exchange.content);
-        exchange.tape_content(&content, &self.shared.config.limits);
+        exchange.tape_content(content.as_bytes(), &self.shared.config.limits);
         exchange.heard = now.instant;
         let ids = exchange.ids.fork();
         let config = &self.shared.config;
@@ -21,7 +21,9 @@ impl<N: Net> Worker<N> {
         let long =
             content.len() > config.limits.inline_bytes_max || exchange.intake.coding.is_some();
         if !long {
-            let order = Order::new(config, &exchange.intake, content, ids, now.unix_s);
+            let memory = self.shared.lease_body(content.len());
+            let config = &self.shared.config;
+            let order = Order::new(config, &exchange.intake, content, memory, ids, now.unix_s);
             self.ordered(client, exchange, order.map_err(Box::new), now);
             return;
         }
@@ -70,7 +72,8 @@ impl<N: Net> Worker<N> {
         now: Now,
     ) {
         match order {
-            Ok(order) => {
+            Ok(mut order) => {
+                self.shared.give_back_body(std::mem::take(&mut order.spent));
                 exchange.order = Some(order);
                 exchange.stage = Stage::Token;
                 exchange.heard = now.instant;

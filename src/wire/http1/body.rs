@@ -199,6 +199,15 @@ impl BodyDecoder {
         }
     }
 
+    /// Bytes that are still to come, as far as the head told; 0 for a body in chunks.
+    #[must_use]
+    pub const fn remaining(&self) -> u64 {
+        match self.state {
+            State::Length(left) => left,
+            _ => 0,
+        }
+    }
+
     /// Whether all of the body was read: the connection can be used for the next message.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
