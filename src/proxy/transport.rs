@@ -516,3 +516,120 @@ impl<N: Net> Write for Pipe<'_, N> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::net::Lookup;
+    use std::net::SocketAddr;
+
+    const SOCKET: SocketId = SocketId { slot: 1, generation: 0 };
+
+    /// One socket: what its peer sent, and each write of ours.
+    #[derive(Default)]
+    struct Wire {
+        inbox: Vec<u8>,
+        writes: Vec<Vec<u8>>,
+        reads: usize,
+    }
+
+    impl Net for Wire {
+        fn accept(&mut self, _: SocketId) -> io::Result<(SocketId, SocketAddr)> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+
+        fn connect(&mut self, _: SocketAddr) -> io::Result<SocketId> {
+            Ok(SOCKET)
+        }
+
+        fn connected(&mut self, _: SocketId) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read(&mut self, _: SocketId, into: &mut [u8]) -> io::Result<usize> {
+            self.reads += 1;
+            let count = into.len().min(self.inbox.len());
+            for (to, from) in into.iter_mut().zip(self.inbox.drain(..count)) {
+                *to = from;
+            }
+            if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn write(&mut self, _: SocketId, from: &[u8]) -> io::Result<usize> {
+            self.writes.push(from.to_vec());
+            Ok(from.len())
+        }
+
+        fn shutdown(&mut self, _: SocketId) {}
+
+        fn close(&mut self, _: SocketId) {}
+
+        fn resolve(&mut self, _: &str, _: u16) -> Lookup {
+            Lookup::Pending
+        }
+    }
+
+    /// A link that serves TLS, and its peer, after the handshake.
+    fn pair() -> (Link, Wire, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pem = made.cert.pem().into_bytes();
+        let key = made.signing_key.serialize_pem().into_bytes();
+        let (server, client) = (server_config(&pem, &key), client_config(&pem));
+        let (server, client) = (Arc::new(server.unwrap()), Arc::new(client.unwrap()));
+        let mut link = Link::accepted(SOCKET);
+        link.accept_tls(server).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut peer = ClientConnection::new(client, name).unwrap();
+        let (mut wire, mut scratch, mut plain) = (Wire::default(), [0; 16 << 10], Buffer::new());
+        while peer.is_handshaking() || link.is_handshaking() {
+            while peer.wants_write() {
+                peer.write_tls(&mut wire.inbox).unwrap();
+            }
+            link.readable = true;
+            link.handshake(&mut wire, &mut scratch, &mut plain).unwrap();
+            let sent = std::mem::take(&mut wire.writes).concat();
+            let mut sent = sent.as_slice();
+            while !sent.is_empty() {
+                peer.read_tls(&mut sent).unwrap();
+                peer.process_new_packets().unwrap();
+            }
+        }
+        wire.reads = 0;
+        (link, wire, peer)
+    }
+
+    #[test]
+    fn what_a_turn_has_to_say_is_one_record_in_one_write() {
+        let (mut link, mut wire, _peer) = pair();
+        for (bytes, writes) in [(300, 1), (RECORD_BYTES_MAX, 1), (RECORD_BYTES_MAX + 1, 2)] {
+            assert_eq!(link.write(&mut wire, &vec![b'x'; bytes]).unwrap(), bytes);
+            let sent = std::mem::take(&mut wire.writes);
+            assert_eq!(sent.len(), writes, "{bytes}");
+            for write in sent {
+                // The content type of application data, and the record's length.
+                let length = usize::from(u16::from_be_bytes([write[3], write[4]]));
+                assert_eq!((write[0], write.len()), (23, 5 + length), "{bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_come_together_are_read_together() {
+        let (mut link, mut wire, mut peer) = pair();
+        for number in 0..20 {
+            peer.writer().write_all(format!("delta {number}\n").as_bytes()).unwrap();
+            while peer.wants_write() {
+                peer.write_tls(&mut wire.inbox).unwrap();
+            }
+        }
+        let (mut scratch, mut plain) = ([0; 16 << 10], Buffer::new());
+        link.readable = true;
+        let got = link.read(&mut wire, &mut scratch, &mut plain).unwrap();
+        assert_eq!((got, wire.reads), (Got::Bytes(plain.len()), 1));
+        let text = String::from_utf8(plain.filled().to_vec()).unwrap();
+        assert_eq!((text.lines().count(), text.lines().last()), (20, Some("delta 19")));
+        // That was all, and no read is needed to know it.
+        assert_eq!(link.read(&mut wire, &mut scratch, &mut plain).unwrap(), Got::Blocked);
+        assert_eq!(wire.reads, 1);
+    }
+}
