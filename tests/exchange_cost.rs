@@ -338,6 +338,31 @@ fn a_paced_delta_is_one_read_and_one_write() {
 }
 
 #[test]
+fn all_that_is_ready_in_a_turn_makes_one_write() {
+    let mut scene = Scene::new(request(true, ""));
+    let client = scene.connect("");
+    let upstream = scene.ask(client);
+    let (begin, delta) = (scene.begin.clone(), scene.delta.clone());
+    scene.give(upstream, &begin);
+    // Several edges, of both its connections; as much as fits into three reads.
+    let more = (40 << 10) / delta.len();
+    scene.put(upstream, &delta.repeat(more));
+    let edges = [upstream, client, upstream, client].map(readable);
+    let before = scene.calls();
+    let told = scene.written(client).len();
+    scene.turn(&edges);
+    let calls = scene.calls().since(before);
+    // One of the reads is of the client, which said nothing.
+    assert_eq!(calls, Calls { reads: 4, writes: 1, ..Calls::default() });
+    let written = scene.written(client);
+    let new = &written[told..];
+    assert_eq!(new.matches("event: response.output_text.delta").count(), more);
+    // In one chunk, whose length is written in eight digits.
+    let length = usize::from_str_radix(&new[..8], 16).unwrap();
+    assert_eq!(new.len(), 8 + 2 + length + 2);
+}
+
+#[test]
 fn a_streamed_exchange_on_kept_connections() {
     let mut scene = Scene::new(request(true, ""));
     let client = scene.connect("");
