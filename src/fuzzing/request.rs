@@ -8,11 +8,11 @@ use crate::dialect::peek::Peek;
 use crate::dialect::quirks::{
     EffortStyle, Quirks, ReasoningBack, ReasoningField, SystemRole, TokenLimit,
 };
-use crate::dialect::request::Request;
+use crate::dialect::request::{Content, Item, Request, Role};
 use crate::dialect::tools::NAME_BYTES_MAX;
 use crate::dialect::{self, Dialect, Reply, Sent, Target, soften};
 use crate::fault::{Failure, Side};
-use crate::wire::json::{Cursor, Escaped, Kind};
+use crate::wire::json::{Cursor, Escaped};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -180,7 +180,11 @@ pub fn request(bytes: &[u8]) {
     upstream_reads(&way, &out, &sent);
     stable(&way, &out);
     softened(&way, &out);
-    answered(&way, body);
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    if let Ok(request) = way.client.decode_request(text) {
+        in_order(&way, &request, &out);
+        answered(&way, request);
+    }
 }
 
 /// What an upstream finds in a body.
@@ -347,13 +351,78 @@ fn softened(way: &Way, out: &[u8]) {
     }
 }
 
+/// Whose words, and which: words of one speaker in a row are one.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words(Vec<(Speaker, String)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    System,
+    User,
+    Model,
+}
+
+impl Words {
+    /// Adds words without their line ends: some are put in between.
+    fn say(&mut self, speaker: Speaker, text: &str) {
+        let text = text.replace('\n', "");
+        match self.0.last_mut() {
+            _ if text.is_empty() => {}
+            Some((last, words)) if *last == speaker => words.push_str(&text),
+            _ => self.0.push((speaker, text)),
+        }
+    }
+
+    fn say_all(&mut self, messages: &[Value]) {
+        for message in messages {
+            let speaker = match message["role"].as_str() {
+                Some("system" | "developer") => Speaker::System,
+                Some("assistant") => Speaker::Model,
+                _ => Speaker::User,
+            };
+            self.say(speaker, message["content"].as_str().unwrap_or_default());
+            for part in list(message, "content") {
+                self.say(speaker, part["text"].as_str().unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// A conversation of nothing but texts keeps its words and their order.
+fn in_order(way: &Way, request: &Request<'_>, out: &[u8]) {
+    let quirks = way.quirks.clone().unwrap_or_default();
+    let (mut before, mut after) = (Words::default(), Words::default());
+    if let Some(instructions) = request.instructions {
+        before.say(Speaker::System, &instructions.decode());
+    }
+    for item in &request.items {
+        let Item::Message { role, content } = item else { return };
+        let speaker = match role {
+            Role::System | Role::Developer => Speaker::System,
+            Role::User => Speaker::User,
+            Role::Assistant => Speaker::Model,
+        };
+        for part in content.iter() {
+            let Content::Text(text) = part else { return };
+            before.say(speaker, &text.decode());
+        }
+    }
+    let Some(body) = strict(out) else { return };
+    match way.upstream.name() {
+        // There, system text becomes something else.
+        "chat" if quirks.one_system_message || !quirks.json_schema => return,
+        "chat" => after.say_all(list(&body, "messages")),
+        _ => {
+            after.say(Speaker::System, body["instructions"].as_str().unwrap_or_default());
+            after.say_all(list(&body, "input"));
+        }
+    }
+    assert_eq!(after, before, "{}", out.escape_ascii());
+}
+
 /// An answer to the request, which repeats parts of it, is one that a strict reader takes.
-fn answered(way: &Way, body: &[u8]) {
-    let Ok(text) = std::str::from_utf8(body) else { return };
-    let Ok(mut request) = way.client.decode_request(text) else { return };
+fn answered(way: &Way, mut request: Request<'_>) {
     request.compact = false;
-    let kind = Cursor::new(text).kind();
-    assert_eq!(kind, Ok(Kind::Object));
     let reply = Reply { ids: Ids::new(1), created_at: 7, codex: false, done_marker: true };
     let mut encoder = way.client.encoder(&request, reply);
     let (mut out, hi) = (Vec::new(), Escaped::trusted("hi"));
