@@ -15,7 +15,7 @@
 //!
 //! Rows are named as criterion names them, or in short: `chat_text` (Chat upstream, Responses client,
 //! reads of 16 KB), `responses_cjk` (the other way), `request_dense` (Responses to Chat, 200 KB).
-//! Without a row it lists them all.
+//! Without a row it lists them all; `every` does each once.
 #![allow(clippy::print_stdout, reason = "what it is for")]
 #![allow(clippy::panic, reason = "a broken input ends the benchmark")]
 
@@ -40,6 +40,13 @@ fn main() -> ExitCode {
         all.iter().for_each(|case| println!("{}", case.name));
         return ExitCode::SUCCESS;
     };
+    if name == "every" {
+        for case in &mut all {
+            println!("{}: {} bytes out", case.name, (case.run)());
+        }
+        println!("{} rows", all.len());
+        return ExitCode::SUCCESS;
+    }
     let times: u64 = arguments.get(1).and_then(|times| times.parse().ok()).unwrap_or(1);
     let name = long_name(name);
     let Some(case) = all.iter_mut().find(|case| case.name == name) else {
