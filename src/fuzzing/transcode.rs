@@ -321,7 +321,8 @@ pub fn cut(mut bytes: &[u8], seed: u64) -> Vec<&[u8]> {
 /// The decoder's events keep the grammar, whatever comes. Returns what they say.
 fn events(setup: &Setup, stream: &[u8]) -> Seen {
     let (mut decoder, mut grammar) = (setup.decoder(), Grammar::default());
-    let (mut mend, mut told) = (Mend::default(), Told::default());
+    let searches = setup.client.name() == "chat";
+    let (mut mend, mut told) = (Mend::default(), Told { searches, ..Told::default() });
     let mut sink = |event: Event<'_>| {
         if let Err(rule) = grammar.check(&event) {
             panic!("{rule}: {event:?}");
@@ -349,6 +350,8 @@ fn events(setup: &Setup, stream: &[u8]) -> Seen {
 /// Collects what events say, in plain text.
 #[derive(Default)]
 struct Told {
+    /// A search of tools is a call like any other to the client.
+    searches: bool,
     open: Option<Shown>,
     seen: Seen,
 }
@@ -367,7 +370,9 @@ impl Told {
                 self.open = Some(match kind {
                     Part::Text { .. } | Part::Refusal { .. } => Shown::Text,
                     Part::Reasoning { .. } => Shown::Reasoning,
-                    Part::Call(call) if call.kind == CallKind::Search => Shown::Nothing,
+                    Part::Call(call) if call.kind == CallKind::Search && !self.searches => {
+                        Shown::Nothing
+                    }
                     Part::Call(_) => {
                         self.seen.calls.push(String::new());
                         Shown::Call

@@ -175,14 +175,22 @@ impl World {
         }
     }
 
+    /// Everybody reads until there is nothing more to read.
+    fn take_all(&mut self) {
+        loop {
+            let net = self.worker.net_mut();
+            let moved = net.moved;
+            (0..net.conns.len()).for_each(|at| net.peer_take(at, usize::MAX));
+            self.settle();
+            if self.worker.net_mut().moved == moved {
+                return;
+            }
+        }
+    }
+
     /// Everybody reads what there is and leaves; then nothing may be left.
     fn end(mut self) -> Vec<Message> {
-        for _ in 0..64 {
-            let net = self.worker.net_mut();
-            let all = 0..net.conns.len();
-            all.for_each(|at| net.peer_take(at, usize::MAX));
-            self.settle();
-        }
+        self.take_all();
         let net = self.worker.net_mut();
         (net.nameless, net.starved) = (false, false);
         for at in 0..net.conns.len() {
@@ -198,13 +206,10 @@ impl World {
         self.due = Some(self.base);
         // Nobody has to tell the worker to let go.
         for _ in 0..END_S {
-            self.settle();
+            self.take_all();
             if self.worker.counts() == Counts::default() {
                 break;
             }
-            let net = self.worker.net_mut();
-            let all = 0..net.conns.len();
-            all.for_each(|at| net.peer_take(at, usize::MAX));
             self.ms += 1000;
         }
         assert_eq!(self.worker.counts(), Counts::default(), "kept when all have left");
