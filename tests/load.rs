@@ -268,6 +268,38 @@ fn five_thousand_idle_connections_cost_little_each() {
     wait_for("the descriptors to come back", || (descriptors(&proxy) < 100).then_some(()));
 }
 
+/// The names of the process's threads.
+fn threads(child: &Child) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+    names.map_while(Result::ok).map(|name| name.trim_end().to_owned()).collect()
+}
+
+#[test]
+fn a_large_request_is_translated_beside_its_worker() {
+    const LARGE: usize = 5 << 20;
+    let upstream = Upstream::start(move |request: &Received, wire: &mut dyn Wire| {
+        let text = request.json()["messages"][0]["content"].as_str().unwrap().len();
+        support::reply_stream(wire, &support::chat_text(&format!("{text} bytes")));
+        Then::Keep
+    });
+    let proxy = Patchbay::for_upstream(&upstream.chat_url(), &[]);
+    let ask = |bytes: usize| {
+        let text = "a \u{e9} \\ ".repeat(bytes / 6 + 1)[..bytes].to_owned();
+        let reply = proxy.post("/v1/responses", &support::responses_request(&text, true));
+        assert!(reply.complete && reply.text().contains(&format!("{bytes} bytes")), "{reply:?}");
+    };
+    ask(1000);
+    assert!(!threads(&proxy.child).contains(&"desk".to_owned()), "{:?}", threads(&proxy.child));
+    // Several at once, and everybody else's meanwhile.
+    thread::scope(|scope| {
+        for size in [LARGE, LARGE + 1, 2000, LARGE + 2, 3000] {
+            scope.spawn(move || ask(size));
+        }
+    });
+    assert!(threads(&proxy.child).contains(&"desk".to_owned()), "{:?}", threads(&proxy.child));
+}
+
 /// Where an upstream stands when its client vanishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
