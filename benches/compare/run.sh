@@ -6,8 +6,8 @@
 #
 # The proxies forward Chat Completions; patchbay is spoken to in Responses and translates. The first
 # server is what the others are compared with. PATCHBAY names the binary; SERVERS chooses whom
-# (default: "nginx patchbay haproxy mock"; "chat" is patchbay relaying Chat, "tls" is patchbay with
-# TLS to the same model server). Reports go to target/compare/SHAPE.{txt,json,html}.
+# (default: "nginx patchbay haproxy mock"; "chat" is patchbay relaying Chat, "late" patchbay with
+# delay_acks, "tls" patchbay with TLS to the same model). Reports go to target/compare/SHAPE.*.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -82,6 +82,13 @@ for server in $SERVERS; do
       if [ "$server" = patchbay ]; then dialect=responses; fi
       KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
         --upstream-url "http://127.0.0.1:$MOCK/v1/chat/completions" 2>"$WORK/$server.log" &
+      ;;
+    late)
+      dialect=responses
+      printf '[providers.mock]\nurl = "http://127.0.0.1:%s/v1/chat/completions"\ndelay_acks = true\n' \
+        "$MOCK" >"$WORK/late.toml"
+      "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --config "$WORK/late.toml" \
+        2>"$WORK/$server.log" &
       ;;
     tls)
       dialect=responses
