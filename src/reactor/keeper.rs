@@ -228,6 +228,8 @@ fn run(drive: Drive, mut worker: Worker<MioNet>, keeper: &Sender<Notice>) {
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("it panicked".to_owned()),
     };
+    // Whoever hears of the end finds its port free.
+    drop(worker);
     drop(keeper.send(Notice::Worker(words)));
 }
 
