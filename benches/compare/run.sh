@@ -54,8 +54,23 @@ certify() {
     -keyout "$WORK/key.pem" -out "$WORK/cert.pem"
 } 2>/dev/null
 
+# serve NAME PORT UPSTREAM SETTING: patchbay with one worker, keeping as many connections as the others.
+serve() {
+  cat >"$WORK/$1.toml" <<END
+[limits]
+pool_idle_max = 10000
+[providers.mock]
+url = "$3/v1/chat/completions"
+$4
+END
+  "$PATCHBAY" serve --config "$WORK/$1.toml" --port "$2" --workers 1 --log-level error 2>"$WORK/$1.log" &
+}
+
+# Each server reaches the model at a loopback address of its own: one address has room for some 14,000
+# connections before the kernel has to search for a port, and thousands are kept here.
 MOCK=$(free_port)
-"$PATCHBAY" mock --port "$MOCK" >/dev/null 2>"$WORK/mock.log" &
+HOSTS=0
+"$PATCHBAY" mock --listen "0.0.0.0:$MOCK" >/dev/null 2>"$WORK/mock.log" &
 PIDS+=($!)
 MOCK_PID=$!
 await mock "$MOCK"
@@ -63,6 +78,8 @@ await mock "$MOCK"
 compare=()
 for server in $SERVERS; do
   port=$(free_port)
+  HOSTS=$((HOSTS + 1))
+  model=127.0.0.$HOSTS:$MOCK
   dialect=chat
   case $server in
     mock)
@@ -71,24 +88,18 @@ for server in $SERVERS; do
       ;;
     nginx)
       mkdir "$WORK/nginx"
-      sed "s/MOCK/$MOCK/; s/PORT/$port/" "$HERE/nginx.conf" >"$WORK/nginx/nginx.conf"
+      sed "s/MOCK/$model/; s/PORT/$port/" "$HERE/nginx.conf" >"$WORK/nginx/nginx.conf"
       nginx -p "$WORK/nginx" -c nginx.conf 2>"$WORK/nginx.log" &
       ;;
     haproxy)
-      sed "s/MOCK/$MOCK/; s/PORT/$port/" "$HERE/haproxy.cfg" >"$WORK/haproxy.cfg"
+      sed "s/MOCK/$model/; s/PORT/$port/" "$HERE/haproxy.cfg" >"$WORK/haproxy.cfg"
       haproxy -db -f "$WORK/haproxy.cfg" 2>"$WORK/haproxy.log" &
       ;;
-    patchbay | chat)
-      if [ "$server" = patchbay ]; then dialect=responses; fi
-      KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
-        --upstream-url "http://127.0.0.1:$MOCK/v1/chat/completions" 2>"$WORK/$server.log" &
-      ;;
-    late)
-      dialect=responses
-      printf '[providers.mock]\nurl = "http://127.0.0.1:%s/v1/chat/completions"\ndelay_acks = true\n' \
-        "$MOCK" >"$WORK/late.toml"
-      "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --config "$WORK/late.toml" \
-        2>"$WORK/$server.log" &
+    patchbay | chat | late)
+      if [ "$server" != chat ]; then dialect=responses; fi
+      late=false
+      if [ "$server" = late ]; then late=true; fi
+      serve "$server" "$port" "http://$model" "delay_acks = $late"
       ;;
     tls)
       dialect=responses
@@ -98,9 +109,7 @@ for server in $SERVERS; do
         >/dev/null 2>"$WORK/mock-tls.log" &
       PIDS+=($!)
       await mock-tls "$tls_port"
-      KEY=none "$PATCHBAY" serve --port "$port" --workers 1 --log-level error --api-key-env KEY \
-        --ca-file "$WORK/ca.pem" \
-        --upstream-url "https://localhost:$tls_port/v1/chat/completions" 2>"$WORK/$server.log" &
+      serve tls "$port" "https://localhost:$tls_port" "ca_file = \"$WORK/ca.pem\""
       ;;
     *)
       echo "no server is called $server" >&2
