@@ -1,6 +1,7 @@
 //! What the fuzz targets do, here so that ordinary tests run it too. Each function takes any input
 //! and panics when a property does not hold. Not part of the public interface.
 
+pub mod frames;
 pub mod http1;
 pub mod json;
 pub mod learned;

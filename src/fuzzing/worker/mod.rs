@@ -246,7 +246,7 @@ fn judge(conn: &Conn, improvised: bool) -> Vec<Message> {
         message.whole && message.fields.iter().any(named)
     };
     for message in messages.iter().filter(is_stream).filter(|_| !improvised) {
-        let seen = if message.content.starts_with(b"event: ") {
+        let seen = if memchr::memmem::find(&message.content, b"event: ").is_some() {
             readers::responses(&message.content)
         } else {
             readers::chat(&message.content)
