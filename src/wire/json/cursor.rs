@@ -26,6 +26,9 @@ pub struct Cursor<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    /// Where the inside of the last string ends, and whether it has escapes.
+    end: usize,
+    escapes: bool,
     halves: bool,
 }
 
@@ -33,7 +36,7 @@ impl<'a> Cursor<'a> {
     /// Starts at the front of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0, halves: false }
+        Self { text, at: 0, depth: 0, end: 0, escapes: false, halves: false }
     }
 
     /// Byte offset of the next unread byte.
@@ -95,16 +98,16 @@ impl<'a> Cursor<'a> {
         }
         loop {
             let start = self.at;
-            let key = self.key()?;
-            if key.escapes {
+            self.key()?;
+            if self.escapes {
                 return Err(Bad { at: start, why: Why::EscapedKey });
             }
             let before = self.at;
-            each(&self.text[start + 1..key.at], self).map_err(|bad| match bad {
+            if let Err(bad) = each(&self.text[start + 1..self.end], self) {
                 // [`super::once`] knows no position.
-                Bad { at: 0, why: Why::Duplicate } => Bad { at: start, ..bad },
-                _ => bad,
-            })?;
+                let placeless = bad.at == 0 && bad.why == Why::Duplicate;
+                return Err(if placeless { Bad { at: start, ..bad } } else { bad });
+            }
             if self.at == before {
                 self.pass()?;
             }
@@ -149,8 +152,8 @@ impl<'a> Cursor<'a> {
             return Err(self.mismatch());
         }
         let start = self.at + 1;
-        let end = self.inside()?.at;
-        Ok(Escaped(&self.text[start..end]))
+        self.inside()?;
+        Ok(Escaped(&self.text[start..self.end]))
     }
 
     /// Reads a string; `null` is `None`.
@@ -216,12 +219,30 @@ impl<'a> Cursor<'a> {
 
     /// Skips the value that begins here.
     fn pass(&mut self) -> Result<(), Bad> {
+        match self.peek() {
+            Some(b'{' | b'[') => self.pass_nested(),
+            _ => self.pass_scalar(),
+        }
+    }
+
+    #[inline]
+    fn pass_scalar(&mut self) -> Result<(), Bad> {
+        match self.peek() {
+            Some(b'"') => self.inside(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn pass_nested(&mut self) -> Result<(), Bad> {
         // One bit a level: 1 = object. No recursion, so hostile depth costs no stack.
         let mut levels: u128 = 0;
         let mut open = 0u32;
         loop {
             match self.peek() {
-                Some(b'"') => drop(self.inside()?),
                 Some(brace @ (b'{' | b'[')) => {
                     if self.depth + open >= DEPTH_MAX {
                         return Err(self.bad(Why::Depth));
@@ -238,11 +259,7 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                 }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.word("true")?,
-                Some(b'f') => self.word("false")?,
-                Some(b'n') => self.word("null")?,
-                _ => return Err(self.unexpected()),
+                _ => self.pass_scalar()?,
             }
             // A value is complete: close what it ends, or step to the next one.
             loop {
@@ -263,26 +280,54 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a key, the colon behind it, and the white space behind that.
-    fn key(&mut self) -> Result<text::End, Bad> {
+    fn key(&mut self) -> Result<(), Bad> {
         if self.peek() != Some(b'"') {
-            return Err(self.bad(self.cut_or(Why::Syntax)));
+            return Err(self.unexpected());
         }
-        let key = self.inside()?;
+        self.inside()?;
+        match self.text.as_bytes().get(self.at..) {
+            Some([b':', next, ..]) if *next > b' ' => {
+                self.at += 1;
+                Ok(())
+            }
+            _ => self.spaced_colon(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spaced_colon(&mut self) -> Result<(), Bad> {
         self.space();
         if !self.take(b':') {
-            return Err(self.bad(self.cut_or(Why::Syntax)));
+            return Err(self.unexpected());
         }
         self.space();
-        Ok(key)
+        Ok(())
     }
 
     /// Reads the string whose opening quote stands here.
-    fn inside(&mut self) -> Result<text::End, Bad> {
-        match text::string_end(self.text.as_bytes(), self.at + 1) {
+    #[inline]
+    fn inside(&mut self) -> Result<(), Bad> {
+        let bytes = self.text.as_bytes();
+        let front = text::string_front(bytes, self.at + 1);
+        if bytes.get(front) != Some(&b'"') {
+            return self.long_inside(front);
+        }
+        self.at = front + 1;
+        self.end = front;
+        self.escapes = false;
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn long_inside(&mut self, front: usize) -> Result<(), Bad> {
+        match text::string_end(self.text.as_bytes(), self.at + 1, front) {
             Ok(end) => {
                 self.at = end.at + 1;
+                self.end = end.at;
+                self.escapes = end.escapes;
                 self.halves |= end.halves;
-                Ok(end)
+                Ok(())
             }
             Err(Fault::Cut(at)) => Err(Bad { at, why: Why::Cut }),
             Err(Fault::Bad(at)) => Err(Bad { at, why: Why::Text }),
@@ -305,7 +350,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// Behind a value in an object or array: goes to the next one, or over the `end`.
+    #[inline]
     fn more(&mut self, end: u8) -> Result<bool, Bad> {
+        match self.text.as_bytes().get(self.at..) {
+            Some([b',', next, ..]) if *next > b' ' => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some([byte, ..]) if *byte == end => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => self.spaced_more(end),
+        }
+    }
+
+    #[inline(never)]
+    fn spaced_more(&mut self, end: u8) -> Result<bool, Bad> {
         self.space();
         match self.peek() {
             Some(b',') => {
@@ -317,11 +378,11 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 Ok(false)
             }
-            _ => Err(self.bad(self.cut_or(Why::Syntax))),
+            _ => Err(self.unexpected()),
         }
     }
 
-    /// No value starts here.
+    /// Something else has to stand here.
     #[cold]
     fn unexpected(&self) -> Bad {
         self.bad(self.cut_or(Why::Syntax))
@@ -348,6 +409,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn long_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;

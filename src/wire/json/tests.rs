@@ -283,7 +283,8 @@ fn strings_end_where_a_slow_reader_finds_their_end() {
             });
         }
         string.push_str(["\"", "", "\" ", "\",\"x\\y\":1}"][below(4)]);
-        let found = text::string_end(string.as_bytes(), 1);
+        let front = text::string_front(string.as_bytes(), 1);
+        let found = text::string_end(string.as_bytes(), 1, front);
         assert_eq!(found, string_end_slowly(string.as_bytes(), 1), "{string:?}");
         ended += u32::from(found.is_ok());
         broken += u32::from(found.is_err());

@@ -33,10 +33,10 @@ const fn special_marks(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(word);
-    let quote = word ^ (ONES * b'"' as u64);
-    let slash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (control | quote.wrapping_sub(ONES) & !quote | slash.wrapping_sub(ONES) & !slash) & HIGHS
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let slash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control | quote | slash) & !word & HIGHS
 }
 
 /// Where the first special byte of a word is.
@@ -103,26 +103,53 @@ pub(super) struct End {
     pub(super) halves: bool,
 }
 
+/// Goes through the first sixteen bytes of the inside of a string, up to the first special one: most
+/// keys and many values end there. Returns where it stands.
+#[inline]
+pub(super) fn string_front(bytes: &[u8], start: usize) -> usize {
+    let marks = special_marks(word_at(bytes, start));
+    if marks != 0 {
+        return start + first_mark(marks);
+    }
+    match special_marks(word_at(bytes, start + 8)) {
+        0 => start + 16,
+        marks => start + 8 + first_mark(marks),
+    }
+}
+
+/// Eight bytes, with zeros, which end a string that the text does not, behind its end.
+#[inline]
+fn word_at(bytes: &[u8], at: usize) -> [u8; 8] {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(word) => *word,
+        None => last_word(bytes.get(at..).unwrap_or_default()),
+    }
+}
+
+#[cold]
+fn last_word(rest: &[u8]) -> [u8; 8] {
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    word
+}
+
 /// Finds the end of the string whose inside starts at `start`, and checks what stands before it.
+/// What stands before `at` is plain, as [`string_front`] found.
 ///
 /// # Errors
 /// Where the string breaks off or cannot be one.
-pub(super) fn string_end(bytes: &[u8], start: usize) -> Result<End, Fault> {
-    let mut at = start;
+pub(super) fn string_end(bytes: &[u8], start: usize, mut at: usize) -> Result<End, Fault> {
     let mut escapes = false;
     while at < start + SHORT_BYTES {
-        let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) else { break };
-        let marks = special_marks(*word);
+        let marks = special_marks(word_at(bytes, at));
         if marks == 0 {
-            at += word.len();
+            at += 8;
             continue;
         }
         at += first_mark(marks);
-        if bytes[at] == b'"' {
-            return Ok(End { at, escapes, halves: false });
-        }
-        match bytes.get(at..at + 2) {
-            Some([b'\\', b'"' | b'\\' | b'n' | b'r' | b't']) => at += 2,
+        match bytes.get(at..).unwrap_or_default() {
+            [b'"', ..] => return Ok(End { at, escapes, halves: false }),
+            [b'\\', b'"' | b'\\' | b'n' | b'r' | b't', ..] => at += 2,
             _ => break,
         }
         escapes = true;
