@@ -1,5 +1,7 @@
 //! Header fields: what bytes they may have, and how to walk them.
 
+use super::scan;
+
 /// Bytes of a token (RFC 9110 section 5.6.2): methods, field names.
 pub(crate) const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
@@ -49,14 +51,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 /// Whether `bytes` may stand as a field value.
 #[must_use]
 pub fn is_value(bytes: &[u8]) -> bool {
-    is_visible(bytes) || bytes.iter().all(|&byte| VALUE[usize::from(byte)])
-}
-
-/// Whether all of it is visible ASCII and spaces, as nearly everything in a head is. Has no branch
-/// in its loop, so that many bytes are looked at together.
-pub(crate) fn is_visible(bytes: &[u8]) -> bool {
-    let odd = |odd, &byte: &u8| odd | u8::from(byte.wrapping_sub(b' ') > b'~' - b' ');
-    bytes.iter().fold(0, odd) == 0
+    scan::visible(bytes) == bytes.len() || bytes.iter().all(|&byte| VALUE[usize::from(byte)])
 }
 
 /// Without the SP and HTAB around it (OWS, RFC 9110 section 5.6.3). Nothing else is white space:
@@ -116,9 +111,9 @@ impl<'b> Field<'b> {
     }
 }
 
-/// Where the colon is. Names are short: a call to search for it costs more than the search.
+/// Where the colon is.
 fn name_length(line: &[u8]) -> Option<usize> {
-    line.iter().position(|&byte| byte == b':')
+    scan::find(line, b':')
 }
 
 /// The fields of a head, in their order; repeated ones come repeatedly.
@@ -181,7 +176,7 @@ impl<'b> Fields<'b> {
 
     /// The next line, without its CRLF.
     fn line(&mut self) -> Option<&'b [u8]> {
-        let end = memchr::memchr(b'\n', self.lines)?;
+        let end = scan::find(self.lines, b'\n')?;
         let (line, rest) = self.lines.split_at(end + 1);
         self.lines = rest;
         line.strip_suffix(b"\r\n")

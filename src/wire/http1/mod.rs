@@ -8,6 +8,7 @@ mod fault;
 pub mod fields;
 pub mod head;
 pub mod host;
+mod scan;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,9 @@
 //! has: a peer that speaks TLS or HTTP/0.9 here is told at once, not at the head's deadline.
 
 use super::fault::HeadFault;
-use super::fields::{VALUE, is_visible};
+use super::fields::VALUE;
 use super::head::{HEADERS_MAX, ReplyHead, RequestHead, RequestLine, status_line};
+use super::scan;
 
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,13 @@ impl HeadSearch {
         let seen = input.get(..max).unwrap_or(input);
         loop {
             let pending = seen.get(self.line..).unwrap_or_default();
+            if let Some(line) = self.usual(pending, limits) {
+                self.line += line.len() + 2;
+                if self.whole(line, limits, kind)? {
+                    return Ok(Some(self.line));
+                }
+                continue;
+            }
             let fresh = pending.get(self.checked..).unwrap_or_default();
             let Some(found) = memchr::memchr(b'\n', fresh) else {
                 self.tail(pending, limits, kind)?;
@@ -105,9 +113,7 @@ impl HeadSearch {
             };
             let length = self.checked + found;
             let line = pending.get(..length).unwrap_or_default();
-            if !self.is_usual(line, limits, kind) {
-                self.tail(line, limits, kind)?;
-            }
+            self.tail(line, limits, kind)?;
             let Some(line) = line.strip_suffix(b"\r") else { return Err(HeadFault::BareLf) };
             self.line += length + 1;
             self.checked = 0;
@@ -117,14 +123,15 @@ impl HeadSearch {
         }
     }
 
-    /// Whether a whole line has nothing that [`Self::tail`] could refuse, told at once instead of
-    /// byte for byte; false when it needs a closer look.
-    fn is_usual(&self, line: &[u8], limits: &HeadLimits, kind: Kind) -> bool {
-        let first = self.fields == 0;
-        if first && (kind == Kind::Reply || line.len() > limits.request_line_bytes_max) {
-            return false;
+    /// The next line if it is whole and has nothing that [`Self::tail`] could refuse, told at once
+    /// instead of byte for byte. `None` when it needs a closer look.
+    fn usual<'b>(&self, pending: &'b [u8], limits: &HeadLimits) -> Option<&'b [u8]> {
+        if self.checked > 0 {
+            return None;
         }
-        line.strip_suffix(b"\r").is_some_and(is_visible)
+        let (line, rest) = pending.split_at_checked(scan::visible(pending))?;
+        let fits = self.fields > 0 || line.len() <= limits.request_line_bytes_max;
+        (fits && rest.starts_with(b"\r\n")).then_some(line)
     }
 
     /// Checks the bytes of a line that were not checked yet; its LF is not among them.
