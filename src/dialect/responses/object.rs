@@ -38,10 +38,12 @@ impl Shape {
         write_echo(request, &mut echo);
         echo.push(b'}');
         // A client may send half a surrogate pair; strict parsers refuse to read one.
-        let mut scratch = String::new();
-        let text = String::from_utf8(echo).unwrap_or_default();
-        let whole = Raw::trusted(&text).paired(&mut scratch).text();
-        let echo = whole.as_bytes().get(1..whole.len() - 1).unwrap_or_default().to_vec();
+        if request.halves
+            && let Ok(text) = json::utf8(&echo)
+        {
+            let mut scratch = String::new();
+            echo = Raw::trusted(text).paired(&mut scratch).text().as_bytes().to_vec();
+        }
         Self { id: reply.ids.make("resp_"), created_at: reply.created_at, echo }
     }
 
@@ -99,8 +101,8 @@ impl Shape {
             None => null(out),
         }
         out.push(b',');
-        out.extend_from_slice(&self.echo);
-        out.push(b'}');
+        // Its first brace was for the commas.
+        out.extend_from_slice(self.echo.get(1..).unwrap_or_default());
     }
 }
 
