@@ -61,7 +61,8 @@ pub enum Verdict {
 /// Requests: the first byte chooses limits and cuts, the others are what a client sends.
 ///
 /// # Panics
-/// As [`messages`].
+/// When a cut changes what is understood, when the slow reader understands something else, or when
+/// a head is accepted that two readers could read differently.
 pub fn request(bytes: &[u8]) {
     if let Some((&by, stream)) = bytes.split_first() {
         messages(Side::Requests, by, stream);
@@ -71,7 +72,8 @@ pub fn request(bytes: &[u8]) {
 /// Replies: the first byte chooses limits, cuts and the method, the others are what a server sends.
 ///
 /// # Panics
-/// As [`messages`].
+/// When a cut changes what is understood, when the slow reader understands something else, or when
+/// a head is accepted that two readers could read differently.
 pub fn reply(bytes: &[u8]) {
     if let Some((&by, stream)) = bytes.split_first() {
         messages(Side::Replies { to_head: by & 2 != 0 }, by, stream);
@@ -79,10 +81,6 @@ pub fn reply(bytes: &[u8]) {
 }
 
 /// Reads messages whole and cut.
-///
-/// # Panics
-/// When a cut changes what is understood, when the slow reader understands something else, or when
-/// a head is accepted that two readers could read differently.
 fn messages(side: Side, by: u8, stream: &[u8]) {
     let limits = if by & 1 == 0 { WIDE } else { NARROW };
     let whole = read(side, &[stream], limits);

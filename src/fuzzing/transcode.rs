@@ -189,10 +189,11 @@ impl Setup {
 }
 
 /// Replies of a Chat Completions upstream. The first byte chooses the set-up, the second the cuts, and
-/// whether the others are the stream or stand for its [`frames`].
+/// whether the others are the stream or stand for its frames.
 ///
 /// # Panics
-/// As [`reply`].
+/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
+/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
 pub fn chat_stream(bytes: &[u8]) {
     reply("chat", frames::chat, bytes);
 }
@@ -200,17 +201,14 @@ pub fn chat_stream(bytes: &[u8]) {
 /// The same for a Responses upstream.
 ///
 /// # Panics
-/// As [`reply`].
+/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
+/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
 pub fn responses_stream(bytes: &[u8]) {
     reply("responses", frames::responses, bytes);
 }
 
 /// Translates a reply of `upstream` whole and cut, and broken off or with keep-alives between its
 /// pieces.
-///
-/// # Panics
-/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
-/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
 fn reply(upstream: &str, frames: fn(&[u8]) -> Vec<u8>, bytes: &[u8]) {
     let Some((&[by, seed], script)) = bytes.split_first_chunk() else { return };
     let Some(setup) = Setup::chosen(upstream, by) else { return };
