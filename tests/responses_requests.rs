@@ -449,3 +449,67 @@ fn recorded_requests_are_readable() {
     }
     assert!(count > 0, "no requests below {}", folder.display());
 }
+
+/// A strict reader refuses a whole body for one lone half of a surrogate pair.
+#[test]
+fn no_half_of_a_pair_goes_upstream_from_anywhere() {
+    let half = r"x\ud83d";
+    let bodies = [
+        ("responses", format!(r#"{{"model":"m","input":"{half}"}}"#)),
+        ("responses", format!(r#"{{"model":"m","input":"a","instructions":"{half}"}}"#)),
+        (
+            "responses",
+            format!(r#"{{"model":"m","input":"a","user":"{half}","metadata":{{"k":"{half}"}}}}"#),
+        ),
+        (
+            "responses",
+            format!(
+                r#"{{"model":"m","input":[{{"type":"custom_tool_call","call_id":"c","name":"t","input":"{half}"}},
+                {{"type":"custom_tool_call_output","call_id":"c","output":[{{"type":"input_text","text":"{half}"}}]}},
+                {{"type":"function_call","call_id":"d","name":"t","arguments":{{"a":"{half}"}}}},
+                {{"type":"function_call_output","call_id":"d","output":"{half}"}},
+                {{"type":"reasoning","summary":[{{"type":"summary_text","text":"{half}"}}]}},
+                {{"role":"assistant","content":"{half}"}}]}}"#
+            ),
+        ),
+        (
+            "responses",
+            format!(
+                r#"{{"model":"m","input":"a","tools":[{{"type":"function","name":"f","description":"{half}",
+                "parameters":{{"type":"object","description":"{half}"}}}},
+                {{"type":"custom","name":"{half}","format":{{"type":"grammar","syntax":"lark","definition":"{half}"}}}}]}}"#
+            ),
+        ),
+        ("chat", format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{half}"}}]}}"#)),
+        (
+            "chat",
+            format!(
+                r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"{half}"}}]}},
+                {{"role":"assistant","content":null,"tool_calls":[{{"id":"c","type":"function","function":{{"name":"f","arguments":"{half}"}}}}]}},
+                {{"role":"tool","tool_call_id":"c","content":"{half}"}}],"tools":[{{"type":"function","function":{{"name":"f","description":"{half}"}}}}]}}"#
+            ),
+        ),
+    ];
+    for (client, body) in &bodies {
+        let request = dialect::by_name(client).unwrap().decode_request(body).unwrap();
+        assert!(request.halves, "{body}");
+        for upstream in ["chat", "responses"] {
+            for host in ["api.openai.com", "chatgpt.com", "other.example"] {
+                let quirks = Quirks::for_host(host);
+                let target = Target {
+                    model: "up",
+                    quirks: &quirks,
+                    provider: "p",
+                    strict: false,
+                    stream: true,
+                };
+                let mut out = Vec::new();
+                let upstream = dialect::by_name(upstream).unwrap();
+                upstream.encode_request(&request, &target, &mut out).unwrap();
+                let read: Result<Value, _> = serde_json::from_slice(&out);
+                assert!(read.is_ok(), "{read:?}: {}", String::from_utf8_lossy(&out));
+            }
+        }
+    }
+    assert!(!read(r#"{"model":"m","input":"\u00e9\\ud83d \ud7ff"}"#).halves);
+}

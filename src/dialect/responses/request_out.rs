@@ -36,7 +36,9 @@ pub(super) fn encode(
     write_settings(request, target, keeps, &mut sent.dropped, out);
     note_dropped(&request.settings, &mut sent.dropped);
     out.push(b'}');
-    mend(start, out);
+    if request.halves {
+        mend(start, out);
+    }
     if target.strict
         && let Some(name) = request
             .dropped
@@ -52,15 +54,10 @@ pub(super) fn encode(
 }
 
 /// Replaces lone halves of surrogate pairs from `start` on: the API refuses the whole body for one,
-/// and clients that cut texts send them. One look is enough for all texts, and few have any.
+/// and clients that cut texts send them. One look is enough for all texts.
 fn mend(start: usize, out: &mut Vec<u8>) {
-    let body = out.get(start..).unwrap_or_default();
-    let half = |at: usize| matches!(body.get(at + 2), Some(b'd' | b'D'));
-    if !memchr::memmem::find_iter(body, b"\\u").any(half) {
-        return;
-    }
     let mut scratch = String::new();
-    if let Ok(text) = std::str::from_utf8(body)
+    if let Ok(text) = json::utf8(out.get(start..).unwrap_or_default())
         && Raw::trusted(text).paired(&mut scratch).text() != text
     {
         out.truncate(start);
