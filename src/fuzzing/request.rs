@@ -50,7 +50,7 @@ impl Way {
             Some(peek) => peek,
             None => Peek::read(text).map_err(|bad| Failure::bad_request(bad.to_string()))?,
         };
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(text.len() + text.len() / 16 + 1024);
         let Some(quirks) = &self.quirks else {
             // Read all the same, for what its answer repeats of it.
             let _: Request<'_> = decoded.unwrap_or_default();
