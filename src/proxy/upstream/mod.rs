@@ -610,21 +610,25 @@ fn decode(
     payload: &mut Buffer,
     buffers: &mut Pool,
 ) -> (Found, usize) {
+    if !bytes.is_empty() {
+        payload.rent(buffers);
+    }
     let (before, mut used) = (payload.len(), 0);
-    let last = loop {
-        match body.decode(bytes.get(used..).unwrap_or_default()) {
-            Ok((BodyStep::Data(data), count)) => {
-                payload.rent(buffers);
-                payload.extend(data);
-                used += count;
+    let last = payload.append(|payload| {
+        loop {
+            match body.decode(bytes.get(used..).unwrap_or_default()) {
+                Ok((BodyStep::Data(data), count)) => {
+                    payload.extend_from_slice(data);
+                    used += count;
+                }
+                Ok((step, count)) => {
+                    used += count;
+                    break if step == BodyStep::End { Found::End } else { Found::Nothing };
+                }
+                Err(why) => break Found::Fault(why),
             }
-            Ok((step, count)) => {
-                used += count;
-                break if step == BodyStep::End { Found::End } else { Found::Nothing };
-            }
-            Err(why) => break Found::Fault(why),
         }
-    };
+    });
     (if payload.len() > before { Found::Content } else { last }, used)
 }
 

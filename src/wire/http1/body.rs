@@ -245,13 +245,14 @@ impl BodyDecoder {
         Ok(())
     }
 
-    /// What nearly all chunk framing is made of, taken at once where it is whole: the line end
+    /// What nearly all chunk framing is made of, taken at once as far as it is whole: the line end
     /// behind a chunk, and a size line. Returns its length; 0 when it is to be read byte by byte.
     fn whole_line(&mut self, rest: &[u8]) -> Result<usize, BodyFault> {
         match self.state {
-            State::DataCr if rest.starts_with(b"\r\n") => {
+            State::DataCr => {
+                let Some(next) = rest.strip_prefix(b"\r\n") else { return Ok(0) };
                 self.state = State::Size { digits: 0, value: 0 };
-                Ok(2)
+                self.whole_line(next).map(|length| length + 2)
             }
             State::Size { digits: 0, .. } => match size_line(rest) {
                 Some((value, length)) => {

@@ -4,6 +4,7 @@ use super::BodyFraming;
 use super::fault::HeadFault;
 use super::fields::{Field, Fields, is_token, list, trim_ows};
 use super::host::Host;
+use super::scan;
 use std::mem::MaybeUninit;
 
 /// Fields that are read at most, whatever the limit says: their places are on the stack.
@@ -213,44 +214,43 @@ impl<'b> Known<'b> {
     }
 
     fn field(&mut self, field: Field<'b>) -> Result<(), HeadFault> {
+        let is = |name| scan::is_name(field.name.as_bytes(), name);
         let (slot, name) = match field.name.len() {
-            4 if field.is("host") => (&mut self.host, "host"),
-            6 if field.is("origin") => (&mut self.origin, "origin"),
-            6 if field.is("expect") => {
+            4 if is("host") => (&mut self.host, "host"),
+            6 if is("origin") => (&mut self.origin, "origin"),
+            6 if is("expect") => {
                 self.expect_twice |= self.expect.is_some();
                 // Text that is not ASCII is no expectation that could be met either.
                 self.expect = Some(field.text().unwrap_or_default());
                 return Ok(());
             }
-            7 if field.is("upgrade") => {
+            7 if is("upgrade") => {
                 self.websocket |= has(field.value, b"websocket");
                 return Ok(());
             }
-            9 if field.is("x-api-key") => (&mut self.api_key, "x-api-key"),
-            10 if field.is("user-agent") => {
+            9 if is("x-api-key") => (&mut self.api_key, "x-api-key"),
+            10 if is("user-agent") => {
                 self.user_agent = self.user_agent.or_else(|| field.text());
                 return Ok(());
             }
-            10 if field.is("originator") => {
+            10 if is("originator") => {
                 self.originator = self.originator.or_else(|| field.text());
                 return Ok(());
             }
-            14 if field.is("sec-fetch-site") => {
+            14 if is("sec-fetch-site") => {
                 self.fetch_site = self.fetch_site.or_else(|| field.text());
                 return Ok(());
             }
-            10 if field.is("connection") => {
+            10 if is("connection") => {
                 self.close |= has(field.value, b"close");
                 self.upgrade |= has(field.value, b"upgrade");
                 return Ok(());
             }
-            12 if field.is("content-type") => (&mut self.content_type, "content-type"),
-            13 if field.is("authorization") => (&mut self.authorization, "authorization"),
-            14 if field.is("content-length") => (&mut self.content_length, "content-length"),
-            16 if field.is("content-encoding") => (&mut self.content_encoding, "content-encoding"),
-            17 if field.is("transfer-encoding") => {
-                (&mut self.transfer_encoding, "transfer-encoding")
-            }
+            12 if is("content-type") => (&mut self.content_type, "content-type"),
+            13 if is("authorization") => (&mut self.authorization, "authorization"),
+            14 if is("content-length") => (&mut self.content_length, "content-length"),
+            16 if is("content-encoding") => (&mut self.content_encoding, "content-encoding"),
+            17 if is("transfer-encoding") => (&mut self.transfer_encoding, "transfer-encoding"),
             _ => return Ok(()),
         };
         if slot.is_some() {

@@ -36,6 +36,23 @@ pub(super) fn visible(bytes: &[u8]) -> usize {
     words.len() * 8 + rest.iter().position(odd).unwrap_or(rest.len())
 }
 
+/// Whether a token is this name, in any case. The name has lower-case letters and hyphens only: then
+/// no other byte of a token differs from one of its own in nothing but the bit of the case.
+pub(super) fn is_name(token: &[u8], name: &str) -> bool {
+    const CASES: u64 = 0x2020_2020_2020_2020;
+    debug_assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-')), "{name}");
+    if token.len() != name.len() {
+        return false;
+    }
+    let (words, rest) = token.as_chunks::<8>();
+    let (name_words, name_rest) = name.as_bytes().as_chunks::<8>();
+    let same = |word: &[u8; 8], name: &[u8; 8]| {
+        u64::from_le_bytes(*word) | CASES == u64::from_le_bytes(*name)
+    };
+    words.iter().zip(name_words).all(|(word, name)| same(word, name))
+        && rest.iter().zip(name_rest).all(|(byte, name)| byte | 0x20 == *name)
+}
+
 /// The byte that the lowest mark stands for.
 const fn first(marks: u64) -> usize {
     (marks.trailing_zeros() / 8) as usize
@@ -44,6 +61,7 @@ const fn first(marks: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::http1::fields::TOKEN;
     use proptest::prelude::*;
 
     #[test]
@@ -61,6 +79,23 @@ mod tests {
             }
         }
         assert_eq!((find(b"", 0), visible(b""), find(&[1; 20], 0)), (None, 0, None));
+    }
+
+    #[test]
+    fn names_are_told_in_any_case_and_from_any_other_token() {
+        for name in ["te", "host", "connection", "content-length", "transfer-encoding", ""] {
+            assert!(is_name(name.as_bytes(), name));
+            assert!(is_name(name.to_ascii_uppercase().as_bytes(), name));
+            for at in 0..name.len() {
+                for byte in (0..=255_u8).filter(|&byte| TOKEN[usize::from(byte)]) {
+                    let mut token = name.as_bytes().to_vec();
+                    token[at] = byte;
+                    let same = token.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(is_name(&token, name), same, "{}", token.escape_ascii());
+                }
+            }
+        }
+        assert!(!is_name(b"hos", "host") && !is_name(b"hostx", "host"));
     }
 
     proptest! {
