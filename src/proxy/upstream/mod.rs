@@ -309,7 +309,11 @@ impl Upstream {
         loop {
             let Some(body) = &mut self.body else { return Read::End };
             let Shared { net, scratch, buffers, meter, config, .. } = shared;
-            let (mut found, used) = decode(body, self.input.filled(), &mut self.payload, buffers);
+            let (mut found, used) = if self.input.is_empty() && !body.is_complete() {
+                (Found::Nothing, 0)
+            } else {
+                decode(body, self.input.filled(), &mut self.payload, buffers)
+            };
             self.input.consume(used);
             if matches!(found, Found::Nothing) {
                 if !self.link.is_plain() {
