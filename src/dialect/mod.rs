@@ -12,6 +12,7 @@ pub mod instruct;
 mod keys;
 pub mod lanes;
 pub mod mend;
+mod order;
 pub mod pattern;
 pub mod peek;
 pub mod quirks;

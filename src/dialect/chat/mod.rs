@@ -2,7 +2,6 @@
 
 mod decode;
 mod encode;
-mod order;
 mod request_in;
 mod request_out;
 mod sealed;

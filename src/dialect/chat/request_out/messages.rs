@@ -1,9 +1,9 @@
 //! The conversation as messages.
 
 use super::Body;
-use crate::dialect::chat::order::{Order, Planned, Step, Turn};
 use crate::dialect::chat::sealed::{self, Opened};
 use crate::dialect::event::CallKind;
+use crate::dialect::order::{Order, Planned, Step, Turn};
 use crate::dialect::quirks::{ReasoningBack, ReasoningField, SystemRole};
 use crate::dialect::request::{Content, Item, Role};
 use crate::fault::Failure;

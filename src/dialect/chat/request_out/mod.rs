@@ -7,7 +7,7 @@ mod messages;
 mod settings;
 mod tools;
 
-use crate::dialect::chat::order;
+use crate::dialect::order;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::request::Request;
 use crate::dialect::tools::ToolTable;

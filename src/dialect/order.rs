@@ -1,4 +1,4 @@
-//! The order of messages that strict Chat upstreams enforce: an assistant message with tool calls is
+//! The order of messages that upstreams with roles enforce: an assistant message with tool calls is
 //! followed at once by exactly one tool message for every call; a tool message stands nowhere else.
 //!
 //! The conversation comes as a flat list that promises only that a call stands before its output.
@@ -17,7 +17,7 @@ use crate::wire::json::Escaped;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// A step of the conversation as Chat orders it.
+/// A step of the conversation in this order.
 #[derive(Debug)]
 pub(super) enum Turn<'r> {
     /// System, developer or user.
