@@ -215,7 +215,8 @@ pub fn codex_auth_path(world: World<'_>) -> Option<PathBuf> {
 
 /// The dialect that was named, or the one whose operation the URL ends in, or Chat Completions.
 fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, String> {
-    let of_url = DIALECTS.iter().copied().find(|it| url.has_operation(it.path()));
+    // A path that upstreams of several dialects have is that of the one which clients speak too.
+    let of_url = dialect::for_clients().find(|it| url.has_operation(it.path()));
     let Some(name) = named else {
         return of_url.or_else(|| dialect::by_name("chat")).ok_or_else(|| "no dialect".to_owned());
     };
@@ -224,7 +225,7 @@ fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, St
         return Err(format!("the dialect `{name}` is unknown; known: {}", known.join(", ")));
     };
     match of_url {
-        Some(other) if other.name() != found.name() => Err(format!(
+        Some(other) if !url.has_operation(found.path()) => Err(format!(
             "the dialect is `{name}`, but the URL ends in `{}`, which is `{}`: change one of them",
             other.path(),
             other.name()

@@ -43,10 +43,15 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
 }
 
 /// Finds the dialect that a client speaks by posting to `path` (no query, `/v1` already taken off,
-/// no trailing slash: `/responses`).
+/// no trailing slash: `/responses`). One that only upstreams speak is never found.
 #[must_use]
 pub fn by_path(path: &str) -> Option<&'static dyn Dialect> {
-    DIALECTS.iter().copied().find(|dialect| dialect.path() == path)
+    for_clients().find(|dialect| dialect.path() == path)
+}
+
+/// The dialects that clients may speak. No two of them have the same path.
+pub fn for_clients() -> impl Iterator<Item = &'static dyn Dialect> {
+    DIALECTS.iter().copied().filter(|dialect| dialect.serves_clients())
 }
 
 /// One wire API, both directions.
@@ -58,6 +63,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
 
     /// The path of its operation below an API's base URL (`/chat/completions`).
     fn path(&self) -> &'static str;
+
+    /// Whether clients may speak it. If not, it is never found by its path, and its client half
+    /// ([`Dialect::decode_request`], [`Dialect::encoder`]) refuses.
+    fn serves_clients(&self) -> bool {
+        true
+    }
 
     /// Reads a client's request.
     ///
@@ -143,6 +154,9 @@ pub struct Sent {
     pub tools: ToolTable,
     /// The provider's name, for opaque state.
     pub provider: String,
+    /// The function whose arguments are the answer itself, where a schema of the answer went as
+    /// that of a function: its name upstream.
+    pub answer: Option<String>,
     /// Names of what was dropped on the way and matters (`x-patchbay-dropped`).
     pub dropped: Vec<String>,
     /// Seed for the ids of calls that the upstream gives none: another one for every turn of a

@@ -21,6 +21,8 @@ pub struct ToolTable {
     places: HashMap<u64, Vec<usize>>,
     /// Names are a peer's, so the hashes have a secret.
     secret: RandomState,
+    /// What no tool may be called upstream.
+    reserved: &'static [&'static str],
 }
 
 /// One tool under both names. `namespace` and `name` are escaped JSON text.
@@ -50,6 +52,12 @@ impl Entry {
 }
 
 impl ToolTable {
+    /// An empty table that gives no tool one of these names: the upstream's own tools have them.
+    #[must_use]
+    pub fn reserving(reserved: &'static [&'static str]) -> Self {
+        Self { reserved, ..Self::default() }
+    }
+
     /// Adds a tool, or finds it when it is there. Returns its upstream name: the client's own where
     /// it is legal (`namespace__name` inside a namespace), else a legal prefix and eight hexadecimal
     /// digits of a hash, so that the same tool has the same name on every turn.
@@ -64,7 +72,10 @@ impl ToolTable {
         if let Some(at) = self.find((kind, tool), same) {
             return at;
         }
-        let taken = |name: &str| self.find(name, |entry| entry.upstream == name).is_some();
+        let taken = |name: &str| {
+            self.reserved.contains(&name)
+                || self.find(name, |entry| entry.upstream == name).is_some()
+        };
         let upstream = upstream_name(kind, tool, taken);
         self.entries.push(Entry {
             upstream,
@@ -182,6 +193,16 @@ mod tests {
         assert_ne!(other, taken);
         let entry = table.by_upstream(Escaped::trusted(&other)).unwrap();
         assert_eq!(entry.tool(), tool("", &taken));
+    }
+
+    #[test]
+    fn reserved_names_are_given_to_no_tool() {
+        let mut table = ToolTable::reserving(&["draw"]);
+        let drawn = table.add(CallKind::Function, false, tool("", "draw")).to_owned();
+        assert!(drawn.starts_with("draw_") && drawn.len() == 13, "{drawn}");
+        assert_eq!(table.by_upstream(Escaped::trusted(&drawn)).unwrap().tool(), tool("", "draw"));
+        assert!(table.by_upstream(Escaped::trusted("draw")).is_none());
+        assert_eq!(table.add(CallKind::Function, false, tool("", "drawn")), "drawn");
     }
 
     #[test]

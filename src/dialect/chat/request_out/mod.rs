@@ -59,6 +59,7 @@ pub(super) fn encode(
         provider: target.provider.to_owned(),
         dropped: body.dropped,
         seed,
+        ..Sent::default()
     })
 }
 
