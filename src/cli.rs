@@ -88,8 +88,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "URL", env = "PATCHBAY_UPSTREAM_URL", hide_env_values = true)]
     upstream_url: Option<String>,
 
-    /// The wire API that the upstream speaks: chat or responses [default: as the URL ends, else
-    /// chat].
+    /// The wire API that the upstream speaks: chat, responses or gigachat [default: as the URL
+    /// ends, else chat].
     #[arg(long, value_name = "NAME", env = "PATCHBAY_UPSTREAM_DIALECT")]
     upstream_dialect: Option<String>,
 

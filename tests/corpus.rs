@@ -243,6 +243,18 @@ fn chat_streams_decode_to_what_their_vendors_sent() {
     }
 }
 
+#[test]
+fn gigachat_streams_say_the_same_in_both_dialects() {
+    for path in streams("chat") {
+        if path.components().any(|folder| folder.as_os_str() == "gigachat") {
+            let bytes = std::fs::read(&path).unwrap();
+            let plain = plain_chat(&bytes);
+            assert_eq!(said(&answer(named("gigachat"), &bytes)), plain, "{}", path.display());
+            translations_say("gigachat", &path, &bytes, &plain);
+        }
+    }
+}
+
 /// Runs a stream through the transcoder, cut into pieces.
 fn transcode(
     from: &dyn Dialect,

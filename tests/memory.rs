@@ -83,6 +83,15 @@ const RESPONSES_ARGUMENTS: &[&str] = &[
     r#"{"type":"response.function_call_arguments.delta","sequence_number":2,"item_id":"i","output_index":0,"delta":"{\"cmd\":"}"#,
 ];
 
+const GIGACHAT_TEXT: &[&str] = &[
+    r#"{"choices":[{"delta":{"content":" the","role":"assistant"},"index":0}],"created":1768996176,"model":"GigaChat:2.0.28.2","object":"chat.completion"}"#,
+    r#"{"choices":[{"delta":{"content":"\n\"a\" \u00e9 й"},"index":0}],"created":1768996177,"model":"GigaChat:2.0.28.2","object":"chat.completion"}"#,
+];
+
+const GIGACHAT_REASONING: &[&str] = &[
+    r#"{"choices":[{"delta":{"reasoning_content":" so\n"},"index":0}],"created":1768996176,"model":"GigaChat:2.0.28.2","object":"chat.completion"}"#,
+];
+
 const CASES: &[Case] = &[
     Case {
         name: "text",
@@ -147,6 +156,30 @@ const CASES: &[Case] = &[
         opening: RESPONSES_FUNCTION,
         deltas: RESPONSES_ARGUMENTS,
         shows: "\"arguments\":",
+    },
+    Case {
+        name: "text",
+        upstream: "gigachat",
+        client: "chat",
+        opening: &[],
+        deltas: GIGACHAT_TEXT,
+        shows: "\"content\":",
+    },
+    Case {
+        name: "text",
+        upstream: "gigachat",
+        client: "responses",
+        opening: &[],
+        deltas: GIGACHAT_TEXT,
+        shows: "response.output_text.delta",
+    },
+    Case {
+        name: "reasoning",
+        upstream: "gigachat",
+        client: "chat",
+        opening: &[],
+        deltas: GIGACHAT_REASONING,
+        shows: "\"reasoning",
     },
     Case {
         name: "text",

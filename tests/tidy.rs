@@ -23,7 +23,7 @@ const RINGS: &[&[&str]] = &[
 ];
 
 /// The dialects; nothing but their table in `dialect/mod.rs` names them.
-const DIALECTS: &[&str] = &["chat", "responses"];
+const DIALECTS: &[&str] = &["chat", "gigachat", "responses"];
 
 /// What only the outer rings may touch: everything else gets time and bytes as arguments.
 const OUTSIDE: &[&str] =

@@ -96,7 +96,19 @@ fn the_dialect_follows_the_url_unless_named() {
         ("https://x.example/v1/responses", None, Ok(("responses", "/v1/responses"))),
         ("https://x.example/v1", Some("responses"), Ok(("responses", "/v1/responses"))),
         ("https://x.example/v1/responses", Some("chat"), Err("change one")),
-        ("https://x.example", Some("smoke"), Err("unknown; known: chat, responses")),
+        ("https://x.example", Some("smoke"), Err("unknown; known: chat, responses, gigachat")),
+        ("https://x.example/v1/chat/completions", None, Ok(("chat", "/v1/chat/completions"))),
+        (
+            "https://x.example/api/v1/chat/completions",
+            Some("gigachat"),
+            Ok(("gigachat", "/api/v1/chat/completions")),
+        ),
+        (
+            "https://x.example/api/v1",
+            Some("gigachat"),
+            Ok(("gigachat", "/api/v1/chat/completions")),
+        ),
+        ("https://x.example/v1/responses", Some("gigachat"), Err("change one")),
         ("x.example", None, Err("must start with")),
     ] {
         let config = from_flags(&Overrides {

@@ -7,6 +7,7 @@ pub mod effort;
 pub mod event;
 pub mod faults;
 pub mod fold;
+pub mod gigachat;
 pub mod ids;
 pub mod instruct;
 mod keys;
@@ -21,6 +22,7 @@ pub mod responses;
 pub mod soften;
 pub mod stops;
 pub mod tools;
+mod upstream_only;
 
 use crate::fault::Failure;
 use crate::wire::json::{Bad, Escaped};
@@ -34,7 +36,7 @@ use request::Request;
 use tools::ToolTable;
 
 /// Every dialect.
-pub static DIALECTS: &[&dyn Dialect] = &[&chat::Chat, &responses::Responses];
+pub static DIALECTS: &[&dyn Dialect] = &[&chat::Chat, &responses::Responses, &gigachat::GigaChat];
 
 /// Finds a dialect by its [`Dialect::name`].
 #[must_use]

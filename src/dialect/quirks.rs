@@ -241,6 +241,9 @@ impl Quirks {
             _ if is("mistral.ai") => {
                 Self { effort: EffortStyle::Omit, reasoning_back: ReasoningBack::Never, ..base }
             }
+            _ if is("giga.chat") || is("devices.sberbank.ru") => {
+                Self { parallel_tool_calls: false, images: false, ..base }
+            }
             _ if is("minimax.io") || is("minimaxi.com") => Self { think_tags: true, ..base },
             _ => base,
         }

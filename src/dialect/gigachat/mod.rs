@@ -1,0 +1,82 @@
+//! GigaChat (`POST /api/v1/chat/completions`), as upstream only.
+//!
+//! It looks like Chat Completions from before tools: one call an answer, its arguments an object,
+//! its result a JSON object in a message of role `function`. Parallel calls of other upstreams go
+//! into its history one behind the other.
+//!
+//! Source: <https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/post-chat>.
+
+mod chunk;
+mod decode;
+mod fault;
+mod request;
+mod state;
+
+use crate::dialect::quirks::Quirks;
+use crate::dialect::request::Request;
+use crate::dialect::soften::Optional;
+use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, faults, upstream_only};
+use crate::fault::Failure;
+
+/// GigaChat.
+#[derive(Debug)]
+pub struct GigaChat;
+
+/// What only tunes an answer.
+const OPTIONAL: &[Optional] = &[
+    Optional::new("temperature"),
+    Optional::new("top_p"),
+    Optional::new("reasoning_effort"),
+    Optional::new("max_tokens"),
+];
+
+impl Dialect for GigaChat {
+    fn name(&self) -> &'static str {
+        "gigachat"
+    }
+
+    fn path(&self) -> &'static str {
+        "/chat/completions"
+    }
+
+    fn serves_clients(&self) -> bool {
+        false
+    }
+
+    fn decode_request<'a>(&self, _: &'a str) -> Result<Request<'a>, Failure> {
+        Err(upstream_only::refusal("GigaChat's API"))
+    }
+
+    fn encode_request(
+        &self,
+        request: &Request<'_>,
+        target: &Target<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Sent, Failure> {
+        request::encode(request, target, out)
+    }
+
+    fn decoder(&self, sent: Sent, quirks: &Quirks) -> Box<dyn Decode> {
+        Box::new(decode::Decoder::new(sent, quirks))
+    }
+
+    fn encoder(&self, _: &Request<'_>, _: Reply) -> Box<dyn Encode> {
+        Box::new(upstream_only::Mute)
+    }
+
+    fn takes_stop(&self) -> bool {
+        false
+    }
+
+    fn optional_parameters(&self) -> &'static [Optional] {
+        OPTIONAL
+    }
+
+    fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {
+        fault::read(status, body)
+    }
+
+    fn encode_fault(&self, failure: &Failure, out: &mut Vec<u8>) {
+        faults::envelope(failure, out);
+    }
+}

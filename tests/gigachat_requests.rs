@@ -1,0 +1,307 @@
+//! What the GigaChat dialect makes of requests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test: helpers fail by panicking, and tables are long"
+)]
+
+use patchbay::dialect::quirks::{Quirks, ReasoningBack};
+use patchbay::dialect::{self, Dialect, Sent, Target};
+use patchbay::fault::Failure;
+use patchbay::fuzzing::readers;
+use patchbay::fuzzing::request::Way;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+fn named(dialect: &str) -> &'static dyn Dialect {
+    dialect::by_name(dialect).unwrap()
+}
+
+/// Translates a client's request for GigaChat.
+fn translate(
+    from: &str,
+    body: &str,
+    quirks: &Quirks,
+    strict: bool,
+) -> Result<(Value, Sent), Failure> {
+    let request = named(from).decode_request(body)?;
+    let target =
+        Target { model: "GigaChat-2-Max", quirks, provider: "up", strict, stream: request.stream };
+    let mut out = Vec::new();
+    let sent = named("gigachat").encode_request(&request, &target, &mut out)?;
+    Ok((serde_json::from_slice(&out).unwrap(), sent))
+}
+
+/// A Chat request with these members besides the model, in GigaChat's words.
+fn chat(members: &str) -> (Value, Vec<String>) {
+    let (body, sent) =
+        translate("chat", &format!(r#"{{"model":"m",{members}}}"#), &Quirks::default(), false)
+            .unwrap();
+    in_order(&body);
+    (body, sent.dropped)
+}
+
+/// What GigaChat requires of every request.
+fn in_order(body: &Value) {
+    let mut called: Option<&str> = None;
+    let messages = body["messages"].as_array().unwrap();
+    assert!(!messages.is_empty(), "{body}");
+    let mut last = "";
+    for (at, message) in messages.iter().enumerate() {
+        let role = message["role"].as_str().unwrap();
+        assert!(message["content"].is_string(), "{message}");
+        assert!(role != last, "two neighbours of one role: {body}");
+        assert!((role == "system") <= (at == 0), "system text at {at}: {body}");
+        if let Some(name) = called.take() {
+            assert_eq!((role, message["name"].as_str()), ("function", Some(name)), "{body}");
+            let result: Value = serde_json::from_str(message["content"].as_str().unwrap()).unwrap();
+            assert!(result.is_object(), "{message}");
+        } else {
+            assert!(["system", "user", "assistant"].contains(&role), "{message}");
+        }
+        if let Some(call) = message.get("function_call") {
+            assert_eq!(role, "assistant");
+            assert!(call["arguments"].is_object(), "{message}");
+            called = call["name"].as_str();
+            assert!(called.is_some(), "{message}");
+        }
+        last = role;
+    }
+    assert_eq!(called, None, "a call without a result: {body}");
+    assert_eq!(body.get("functions").is_some(), body.get("function_call").is_some(), "{body}");
+    for function in body["functions"].as_array().into_iter().flatten() {
+        assert!(function["name"].is_string() && function["parameters"].is_object(), "{function}");
+    }
+    let effort = &body["reasoning_effort"];
+    assert!(effort.is_null() || ["low", "medium", "high"].contains(&effort.as_str().unwrap()));
+}
+
+const AGENT: &str = include_str!("golden/gigachat/agent.json");
+const STRUCTURED: &str = include_str!("golden/gigachat/structured.json");
+
+/// A body as people read it, and what was dropped.
+fn golden(from: &str, body: &str, quirks: &Quirks) -> String {
+    let (body, sent) = translate(from, body, quirks, false).unwrap();
+    in_order(&body);
+    let mut told = serde_json::to_string_pretty(&body).unwrap();
+    let _ = write!(told, "\ndropped: {}", sent.dropped.join(", "));
+    told
+}
+
+#[test]
+fn requests_are_written_as_gigachat_takes_them() {
+    let host = Quirks::for_host("gigachat.devices.sberbank.ru");
+    assert_eq!(host, Quirks::for_host("api.giga.chat"));
+    insta::assert_snapshot!("agent", golden("responses", AGENT, &host));
+    insta::assert_snapshot!("structured", golden("chat", STRUCTURED, &host));
+    let forced = Quirks { json_schema: false, reasoning_back: ReasoningBack::Always, ..host };
+    insta::assert_snapshot!("structured_forced", golden("chat", STRUCTURED, &forced));
+}
+
+#[test]
+fn only_the_first_system_texts_are_the_system_message() {
+    let (body, dropped) = chat(
+        r#""messages":[{"role":"system","content":"a"},{"role":"developer","content":"b"},
+            {"role":"user","content":"c"},{"role":"user","content":"d"},{"role":"system","content":"e"},
+            {"role":"assistant","content":"f"},{"role":"user","content":"g"}]"#,
+    );
+    let expected = json!([{"role": "system", "content": "a\nb"},
+        {"role": "user", "content": "c\nd\n[system]\ne"},
+        {"role": "assistant", "content": "f"}, {"role": "user", "content": "g"}]);
+    assert_eq!((&body["messages"], dropped.len()), (&expected, 0));
+    // The items of a Responses conversation too.
+    let (body, _) = translate(
+        "responses",
+        r#"{"model":"m","instructions":"a","input":[{"role":"developer","content":"b"},{"role":"user","content":"c"}],"text":{"verbosity":"low"}}"#,
+        &Quirks::default(),
+        true,
+    )
+    .unwrap();
+    let expected = json!([{"role": "system", "content": "a\nb"}, {"role": "user", "content": "c"}]);
+    assert_eq!(body["messages"], expected);
+    assert!(body.get("response_format").is_none(), "{body}");
+}
+
+#[test]
+fn parallel_calls_follow_one_another_and_nothing_is_lost() {
+    let (body, dropped) = chat(
+        r#""messages":[{"role":"user","content":"go"},{"role":"assistant","content":"ok","tool_calls":[
+            {"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},
+            {"id":"2","type":"function","function":{"name":"g","arguments":"oops"}},
+            {"id":"3","type":"function","function":{"name":"f","arguments":""}}]},
+            {"role":"tool","tool_call_id":"3","content":""},
+            {"role":"tool","tool_call_id":"1","content":"{\"x\":[1]}"},
+            {"role":"tool","tool_call_id":"2","content":"[1,2]"}]"#,
+    );
+    let call = |content: &str, name: &str, arguments: Value| {
+        json!({"role": "assistant", "content": content,
+            "function_call": {"name": name, "arguments": arguments}})
+    };
+    let result =
+        |name: &str, content: &str| json!({"role": "function", "name": name, "content": content});
+    let expected = json!([{"role": "user", "content": "go"},
+        call("ok", "f", json!({"a": 1})), result("f", r#"{"x":[1]}"#),
+        call("", "g", json!({"arguments": "oops"})), result("g", r#"{"result":[1,2]}"#),
+        call("", "f", json!({})), result("f", "{}")]);
+    assert_eq!((&body["messages"], dropped.len()), (&expected, 0));
+}
+
+#[test]
+fn a_choice_is_always_said() {
+    let tools = r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}]"#;
+    let one = r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}]"#;
+    for (members, expected, dropped) in [
+        (tools.to_owned(), json!("auto"), ""),
+        (format!(r#"{tools},"tool_choice":"auto""#), json!("auto"), ""),
+        (
+            format!(r#"{tools},"tool_choice":{{"type":"function","function":{{"name":"g"}}}}"#),
+            json!({"name": "g"}),
+            "",
+        ),
+        (format!(r#"{tools},"tool_choice":"required""#), json!("auto"), "tool_choice.required"),
+        (format!(r#"{one},"tool_choice":"required""#), json!({"name": "f"}), ""),
+        (format!(r#"{tools},"tool_choice":"none""#), Value::Null, ""),
+    ] {
+        let (body, told) = chat(&members);
+        assert_eq!(
+            (&body["function_call"], told.join(" ").as_str()),
+            (&expected, dropped),
+            "{members}"
+        );
+        assert_eq!(body["functions"].is_null(), expected.is_null());
+        let (request, quirks) = (format!(r#"{{"model":"m",{members}}}"#), Quirks::default());
+        let strictly = translate("chat", &request, &quirks, true);
+        assert_eq!(strictly.is_err(), !dropped.is_empty(), "{members}");
+    }
+}
+
+#[test]
+fn each_setting_is_moved_or_named() {
+    let hi = r#""messages":[{"role":"user","content":"x"}]"#;
+    for (members, key, expected, dropped) in [
+        (r#""temperature":0"#, "top_p", json!(0), ""),
+        (r#""temperature":0.0,"top_p":0.3"#, "top_p", json!(0), ""),
+        (r#""temperature":0"#, "temperature", Value::Null, ""),
+        (r#""temperature":0.7"#, "temperature", json!(0.7), ""),
+        (r#""top_p":0.5"#, "top_p", json!(0.5), ""),
+        (r#""max_tokens":5"#, "max_tokens", json!(5), ""),
+        (r#""max_completion_tokens":5"#, "max_tokens", json!(5), ""),
+        (r#""reasoning_effort":"low""#, "reasoning_effort", json!("low"), ""),
+        (r#""reasoning_effort":"none""#, "reasoning_effort", Value::Null, ""),
+        (r#""reasoning_effort":"minimal""#, "reasoning_effort", json!("low"), "reasoning.effort"),
+        (r#""reasoning_effort":"xhigh""#, "reasoning_effort", json!("high"), "reasoning.effort"),
+        (r#""reasoning_effort":"odd""#, "reasoning_effort", Value::Null, "reasoning.effort"),
+        (r#""stop":["x"]"#, "stop", Value::Null, ""),
+        (r#""seed":1"#, "seed", Value::Null, "seed"),
+        (r#""logit_bias":{"1":2}"#, "logit_bias", Value::Null, "logit_bias"),
+        (r#""logprobs":true"#, "logprobs", Value::Null, "logprobs"),
+        (r#""presence_penalty":1"#, "presence_penalty", Value::Null, "presence_penalty"),
+        (r#""frequency_penalty":0.0"#, "frequency_penalty", Value::Null, ""),
+        (
+            r#""response_format":{"type":"json_object"}"#,
+            "response_format",
+            Value::Null,
+            "text.format",
+        ),
+        (r#""response_format":{"type":"text"}"#, "response_format", Value::Null, ""),
+        (
+            r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}"#,
+            "response_format",
+            json!({"type": "json_schema", "schema": {"type": "object"}}),
+            "",
+        ),
+        (r#""stream":true"#, "stream", json!(true), ""),
+    ] {
+        let (body, told) = chat(&format!("{hi},{members}"));
+        assert_eq!((&body[key], told.join(" ").as_str()), (&expected, dropped), "{members}");
+        let request = format!(r#"{{"model":"m",{hi},{members}}}"#);
+        let strictly = translate("chat", &request, &Quirks::default(), true);
+        match strictly {
+            Ok(_) => assert_eq!(dropped, "", "{members}"),
+            Err(failure) => assert_eq!(
+                (failure.status(), failure.param.as_deref()),
+                (400, Some(dropped)),
+                "{members}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn what_has_no_form_is_named_or_refused() {
+    let message = |part: &str| {
+        format!(r#""messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{part}]}}]"#)
+    };
+    let image = message(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}"#);
+    let (body, dropped) = chat(&image);
+    assert_eq!(body["messages"][0]["content"], "x\n[image left out]");
+    assert_eq!(dropped, ["input_image"]);
+    for (part, param) in [
+        (r#"{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}"#, "input_audio"),
+        (
+            r#"{"type":"file","file":{"file_data":"data:a/b;base64,AA","filename":"f"}}"#,
+            "input_file",
+        ),
+    ] {
+        let request = format!(r#"{{"model":"m",{}}}"#, message(part));
+        let failure = translate("chat", &request, &Quirks::default(), false).unwrap_err();
+        assert_eq!((failure.status(), failure.param.as_deref()), (400, Some(param)));
+    }
+}
+
+#[test]
+fn a_bad_request_is_the_clients_before_anything_is_sent() {
+    for (body, param) in [
+        (r#"{"messages":[{"role":"user","content":"x"}]}"#, "model"),
+        (r#"{"model":"m","messages":"x"}"#, "messages"),
+        (r#"{"model":"m"}"#, "messages"),
+    ] {
+        let failure = translate("chat", body, &Quirks::default(), false).unwrap_err();
+        assert_eq!((failure.status(), failure.param.as_deref()), (400, Some(param)), "{body}");
+    }
+}
+
+#[test]
+fn every_conversation_is_in_gigachats_order() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/request");
+    let mut translated = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let seed = fs::read(entry.unwrap().path()).unwrap();
+        for client in ["chat", "responses"] {
+            for back in [ReasoningBack::Never, ReasoningBack::Always] {
+                let quirks = Quirks { reasoning_back: back, ..Quirks::default() };
+                let way = Way {
+                    client: named(client),
+                    upstream: named("gigachat"),
+                    quirks: Some(quirks),
+                    strict: false,
+                };
+                let Ok((out, sent)) = way.translate(&seed[2..]) else { continue };
+                translated += 1;
+                let again = way.translate(&seed[2..]).map(|(out, _)| out);
+                assert_eq!(again.as_deref(), Ok(&out[..]), "twice the same");
+                in_order(&readers::strict(&out).unwrap());
+                let strict = Way { strict: true, ..way }.translate(&seed[2..]);
+                assert!(strict.is_err() || sent.dropped.is_empty(), "{:?}", sent.dropped);
+            }
+        }
+    }
+    assert!(translated >= 20, "{translated}");
+}
+
+#[test]
+fn no_path_leads_a_client_there() {
+    let paths: Vec<&str> = dialect::for_clients().map(Dialect::path).collect();
+    assert_eq!(paths.iter().collect::<HashSet<_>>().len(), paths.len(), "{paths:?}");
+    assert_eq!(dialect::by_path("/chat/completions").unwrap().name(), "chat");
+    assert!(!named("gigachat").serves_clients());
+    let refused = named("gigachat").decode_request("{}").unwrap_err();
+    assert_eq!(refused.status(), 400);
+    assert!(refused.message.contains("upstreams only"), "{refused}");
+}
