@@ -466,7 +466,7 @@ proptest! {
             body.splice(at..end, new.bytes());
         }
         stream.extend_from_slice(&body);
-        transcode::reply("gigachat", &stream);
+        transcode::gigachat_stream(&stream);
     }
 }
 

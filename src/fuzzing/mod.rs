@@ -7,6 +7,7 @@ pub mod json;
 pub mod learned;
 pub mod readers;
 pub mod request;
+pub mod schema;
 pub mod sse;
 pub mod transcode;
 pub mod worker;
@@ -30,11 +31,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "coding", run: coding },
     Target { name: "learned", run: learned::streams },
     Target { name: "request", run: request::request },
+    Target { name: "schema", run: schema::schema },
     Target { name: "worker", run: worker::worker },
     Target { name: "http1_request", run: http1::request },
     Target { name: "http1_reply", run: http1::reply },
     Target { name: "chat_stream", run: transcode::chat_stream },
     Target { name: "responses_stream", run: transcode::responses_stream },
+    Target { name: "gigachat_stream", run: transcode::gigachat_stream },
 ];
 
 /// The first byte chooses the cuts, the others are a stream.

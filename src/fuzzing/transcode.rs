@@ -207,6 +207,15 @@ pub fn responses_stream(bytes: &[u8]) {
     reply("responses", frames::responses, bytes);
 }
 
+/// The same for GigaChat; the other bytes are the stream.
+///
+/// # Panics
+/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
+/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
+pub fn gigachat_stream(bytes: &[u8]) {
+    reply("gigachat", <[u8]>::to_vec, bytes);
+}
+
 /// Translates a reply of `upstream` whole and cut, and broken off or with keep-alives between its
 /// pieces.
 fn reply(upstream: &str, frames: fn(&[u8]) -> Vec<u8>, bytes: &[u8]) {

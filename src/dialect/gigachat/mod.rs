@@ -10,6 +10,7 @@ mod chunk;
 mod decode;
 mod fault;
 mod request;
+pub(crate) mod schema;
 mod state;
 
 use crate::dialect::quirks::Quirks;

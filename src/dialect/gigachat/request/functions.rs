@@ -2,9 +2,10 @@
 
 use super::{BUILT_IN, Body};
 use crate::dialect::event::CallKind;
+use crate::dialect::gigachat::schema::{self, Loss};
 use crate::dialect::request::{Choice, Format, Item, Tool, ToolKind, ToolName};
 use crate::fault::Failure;
-use crate::wire::json::{self, Escaped, Kind, Raw};
+use crate::wire::json::{self, Escaped, Raw};
 
 /// The function that stands for the answer's schema, where the schema cannot be asked for.
 const ANSWER: &str = "structured_answer";
@@ -97,7 +98,7 @@ impl<'b, 'a> Body<'b, 'a> {
             json::comma(out);
             self.function(tool, out)?;
         }
-        self.answer_as_function(out);
+        self.answer_as_function(out)?;
         out.push(b']');
         json::key("function_call", out);
         match (chosen, &self.answer) {
@@ -162,7 +163,7 @@ impl<'b, 'a> Body<'b, 'a> {
                 if let Some(text) = tool.description {
                     self.text("description", text, out);
                 }
-                self.parameters(parameters, out);
+                self.parameters(parameters, out)?;
             }
             // Never declared.
             ToolKind::Hosted { .. } => {}
@@ -174,12 +175,16 @@ impl<'b, 'a> Body<'b, 'a> {
         Ok(())
     }
 
-    /// Appends the schema of a function's arguments.
-    fn parameters(&mut self, schema: Option<Raw<'_>>, out: &mut Vec<u8>) {
-        match schema.filter(|schema| schema.kind() == Kind::Object) {
-            Some(schema) => self.raw("parameters", schema, out),
-            None => json::member_raw("parameters", "{\"type\":\"object\",\"properties\":{}}", out),
+    /// Appends the schema of a function's arguments, as far as the upstream understands it. Rules
+    /// that the model does not learn of are noted as dropped.
+    fn parameters(&mut self, schema: Option<Raw<'_>>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        json::key("parameters", out);
+        let schema = schema.unwrap_or(Raw::NULL);
+        let report = schema::normalise(schema.paired(&mut self.scratch).text(), out);
+        for note in report.notes().iter().filter(|note| note.loss() == Loss::Lost) {
+            self.drop(&format!("tools.parameters {note}"))?;
         }
+        Ok(())
     }
 
     /// A custom tool as a function with one string; its grammar goes into the description, which is
@@ -230,11 +235,11 @@ impl<'b, 'a> Body<'b, 'a> {
         Some(name)
     }
 
-    fn answer_as_function(&mut self, out: &mut Vec<u8>) {
+    fn answer_as_function(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let Format::JsonSchema { description, schema, .. } = self.request.settings.format else {
-            return;
+            return Ok(());
         };
-        let Some(name) = &self.answer else { return };
+        let Some(name) = &self.answer else { return Ok(()) };
         json::comma(out);
         out.push(b'{');
         json::member("name", name, out);
@@ -244,7 +249,8 @@ impl<'b, 'a> Body<'b, 'a> {
             self.inside(text, out);
         }
         out.push(b'"');
-        self.parameters(Some(schema), out);
+        self.parameters(Some(schema), out)?;
         out.push(b'}');
+        Ok(())
     }
 }
