@@ -44,6 +44,8 @@ impl Shape {
             let mut scratch = String::new();
             echo = Raw::trusted(text).paired(&mut scratch).text().as_bytes().to_vec();
         }
+        // Kept as long as the answer comes.
+        echo.shrink_to_fit();
         Self { id: reply.ids.make("resp_"), created_at: reply.created_at, echo }
     }
 
