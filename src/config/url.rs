@@ -74,6 +74,24 @@ impl Url {
         self
     }
 
+    /// The URL of another operation of the same API: `https://host/v1/files` is beside
+    /// `https://host/v1/chat/completions`. A query is kept.
+    #[must_use]
+    pub fn beside(&self, operation: &str, other: &str) -> Self {
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path.as_str(), None),
+        };
+        let path = path.trim_end_matches('/');
+        let base = path.strip_suffix(operation).unwrap_or(path);
+        let mut whole = format!("{base}{other}");
+        if let Some(query) = query {
+            whole.push('?');
+            whole.push_str(query);
+        }
+        Self { tls: self.tls, host: self.host.clone(), port: self.port, path: whole }
+    }
+
     /// Completes a URL that does not name the `operation` with `base`, of which the path may hold
     /// the beginning already: with `/backend-api/codex`, `https://host` and
     /// `https://host/backend-api` are the same. A query is kept.
@@ -260,6 +278,21 @@ mod tests {
         for base in ["", "a", "/a?b", "/a b", "/a/../b"] {
             let url = Url::parse("https://x.example").unwrap();
             assert!(url.with_base(base, "/responses").is_err(), "{base}");
+        }
+    }
+
+    #[test]
+    fn another_operation_is_beside() {
+        for (text, path) in [
+            ("https://x.example/v1/chat/completions", "/v1/files"),
+            ("https://x.example/api/v1/chat/completions/", "/api/v1/files"),
+            ("https://x.example/chat/completions", "/files"),
+            ("https://x.example/o/chat/completions?api-version=1", "/o/files?api-version=1"),
+            ("https://x.example/v1", "/v1/files"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            let beside = url.beside("/chat/completions", "/files");
+            assert_eq!(beside, Url { path: path.to_owned(), ..url }, "{text}");
         }
     }
 

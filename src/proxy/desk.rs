@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::content::Content;
-use crate::proxy::order::{Intake, Order};
+use crate::proxy::errand::Agenda;
+use crate::proxy::order::Intake;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What came of a job.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Order(Box<Order>),
+    Agenda(Box<Agenda>),
     Failure(Box<Failure>),
     /// It panicked.
     Panic,
@@ -89,9 +90,9 @@ impl Job {
             return;
         }
         let Self { config, intake, content, ids, unix_s, tray } = self;
-        let order = || Order::new(&config, &intake, content, Vec::new(), ids, unix_s);
-        let outcome = match catch_unwind(AssertUnwindSafe(order)) {
-            Ok(Ok(order)) => Outcome::Order(Box::new(order)),
+        let agenda = || Agenda::new(&config, &intake, content, Vec::new(), ids, unix_s);
+        let outcome = match catch_unwind(AssertUnwindSafe(agenda)) {
+            Ok(Ok(agenda)) => Outcome::Agenda(Box::new(agenda)),
             Ok(Err(failure)) => Outcome::Failure(Box::new(failure)),
             Err(_) => Outcome::Panic,
         };

@@ -3,11 +3,13 @@
 mod adapt;
 mod admin;
 pub mod auth;
+mod call;
 pub mod capture;
 mod client;
 mod codex_fields;
 mod content;
 pub mod desk;
+mod errand;
 mod exchange;
 pub mod limit;
 pub mod meter;

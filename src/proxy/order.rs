@@ -1,6 +1,6 @@
 //! A client's request made into an upstream's: decode, route, encode, and a head from parsed parts.
 
-use crate::config::{Config, Credential, Defaults, Provider, Url};
+use crate::config::{Config, Credential, Defaults, Provider};
 use crate::dialect::ids::Ids;
 use crate::dialect::peek::{self, Peek};
 use crate::dialect::request::Request;
@@ -8,46 +8,19 @@ use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
-use crate::proxy::codex_fields;
+use crate::proxy::call::{Call, FORWARDED, FORWARDED_SAME, Place};
 use crate::proxy::content::Content;
 use crate::proxy::net::Token;
 use crate::proxy::route;
-use crate::proxy::upstream::Outgoing;
 use crate::transcode::{Form, Transcoder};
 use crate::wire::coding;
-use crate::wire::http1::{BodyLength, RequestHead, Version, write_request_head};
+use crate::wire::http1::{RequestHead, Version};
 use std::borrow::Cow;
-use std::sync::Arc;
 
-/// Bodies up to this size travel in one piece with their head: one write, one TLS record.
-const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
-/// Most heads have no more, so that theirs is written without growing.
-const HEAD_BYTES: usize = 512;
 /// How often a request is made anew for an upstream that refuses its parameters.
 const SOFTENED_MAX: u32 = 3;
 /// A forwarded field's value, at most.
 const FORWARDED_BYTES_MAX: usize = 8 << 10;
-
-/// Fields of a client that go to any upstream: they choose who pays.
-const FORWARDED: [&str; 2] = ["openai-organization", "openai-project"];
-/// Fields that go to an upstream of the client's own dialect: they tie the requests of a session
-/// together (caches, sticky routing). Everything that is not named stays here.
-const FORWARDED_SAME: [&str; 14] = [
-    "openai-beta",
-    "session-id",
-    "session_id",
-    "conversation_id",
-    "thread-id",
-    "x-client-request-id",
-    "originator",
-    "x-codex-beta-features",
-    "x-codex-window-id",
-    "x-codex-turn-metadata",
-    "x-codex-turn-state",
-    "x-codex-parent-thread-id",
-    "x-openai-subagent",
-    "x-openai-memgen-request",
-];
 
 /// What has to be remembered of a request's head.
 #[derive(Clone, Debug)]
@@ -62,8 +35,9 @@ pub(crate) struct Intake {
     /// `Content-Encoding`, if it is not identity.
     pub(crate) coding: Option<String>,
     /// The client's own credential, unless it is one of ours.
-    authorization: Option<String>,
-    forwarded: Vec<(String, String)>,
+    pub(crate) authorization: Option<String>,
+    /// Fields that may go on to the upstream, their names in lower case.
+    pub(crate) forwarded: Vec<(String, String)>,
 }
 
 impl Intake {
@@ -147,37 +121,28 @@ impl Intake {
 
 /// A request that is ready to be sent, and what its reply will need.
 pub(crate) struct Order {
-    pub(crate) provider: usize,
+    pub(crate) call: Call,
     /// The model as the client names it, for logs.
     pub(crate) model: String,
     /// The client wants a stream.
     pub(crate) stream: bool,
-    pub(crate) outgoing: Outgoing,
     /// Memory that is needed no more.
     pub(crate) spent: Vec<u8>,
     /// What was dropped on the way.
     pub(crate) dropped: String,
-    /// Client and upstream speak the same dialect.
-    pub(crate) same: bool,
     /// Request and reply pass as they are.
     relayed: bool,
-    /// What the client calls its session.
-    session: Option<String>,
     /// The client's name of the model, when the upstream has another.
     model_back: Option<String>,
     decoder: Option<Box<dyn Decode>>,
     encoder: Option<Box<dyn Encode>>,
-    /// What the request shows, where that is fetched for each.
-    token: Option<Arc<Token>>,
-    /// A token was refused once already.
-    refused: bool,
     /// Parameters that were left out because the upstream refused them.
     softened: u32,
 }
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order").field("provider", &self.provider).finish_non_exhaustive()
+        f.debug_struct("Order").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
@@ -234,20 +199,19 @@ impl Order {
         if let Some(stop) = request.settings.stop.filter(|_| !provider.dialect.takes_stop()) {
             decoder = stops::cut_at(stop, decoder);
         }
+        let stream = request.stream || provider.quirks.forced_stream;
+        let session = request.settings.prompt_cache_key.map(|key| key.decode().into_owned());
         let mut order = Self {
-            provider: target.provider,
+            call: Call::post(target.provider, Place::Operation)
+                .accepting(if stream { "text/event-stream" } else { "application/json" })
+                .of_client(same, session),
             model_back: (target.model != model).then(|| model.clone()),
             stream: request.stream,
-            outgoing: Outgoing::default(),
             spent: Vec::new(),
             dropped,
-            same,
             relayed,
-            session: request.settings.prompt_cache_key.map(|key| key.decode().into_owned()),
             decoder: Some(decoder),
             encoder: Some(encoder),
-            token: None,
-            refused: false,
             softened: 0,
             model: model.clone(),
         };
@@ -260,7 +224,7 @@ impl Order {
                 peek::rename(&mut body, model_at, target.model);
             }
         }
-        order.outgoing = order.write(provider, intake, body)?;
+        order.call.write(provider, intake, body)?;
         Ok(order)
     }
 
@@ -273,7 +237,7 @@ impl Order {
         intake: &Intake,
         failure: &Failure,
     ) -> bool {
-        let Ok(body) = std::str::from_utf8(self.outgoing.content()) else { return false };
+        let Ok(body) = std::str::from_utf8(self.call.outgoing.content()) else { return false };
         if self.relayed || self.softened >= SOFTENED_MAX {
             return false;
         }
@@ -283,46 +247,16 @@ impl Order {
         if !soften::apply(body, refused, &mut softer) {
             return false;
         }
-        let Ok(outgoing) = self.write(provider, intake, softer) else { return false };
+        if self.call.write(provider, intake, softer).is_err() {
+            return false;
+        }
         log::info!("provider {} refuses {}: asking without it", provider.name, refused.name);
-        self.outgoing = outgoing;
         self.softened += 1;
         if refused.other_name.is_none() {
             let known = if self.dropped.is_empty() { "" } else { ", " };
             self.dropped = format!("{}{known}{}", self.dropped, refused.name);
         }
         true
-    }
-
-    /// Writes the request anew so that it shows this token.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn show(
-        &mut self,
-        provider: &Provider,
-        intake: &Intake,
-        token: Arc<Token>,
-    ) -> Result<(), Failure> {
-        let body = std::mem::take(&mut self.outgoing).into_content();
-        self.token = Some(token);
-        self.outgoing = self.write(provider, intake, body)?;
-        Ok(())
-    }
-
-    /// Takes the token back that the upstream refused, so that another can be shown; once.
-    pub(crate) fn refused_token(&mut self) -> Option<Arc<Token>> {
-        if std::mem::replace(&mut self.refused, true) { None } else { self.token.take() }
-    }
-
-    /// What the request shows.
-    pub(crate) fn token(&self) -> Option<&Token> {
-        self.token.as_deref()
-    }
-
-    /// Where the request goes instead of the provider's own URL.
-    pub(crate) fn detour(&self) -> Option<&Url> {
-        self.token.as_ref()?.url.as_ref()
     }
 
     /// What turns a reply of this form into the client's; once.
@@ -334,96 +268,6 @@ impl Order {
         } else {
             Transcoder::new(decoder, encoder, form, wanted, frame_bytes_max)
         })
-    }
-
-    /// Writes the request's head in front of its body.
-    fn write(
-        &self,
-        provider: &Provider,
-        intake: &Intake,
-        body: Vec<u8>,
-    ) -> Result<Outgoing, Failure> {
-        const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
-        let token = self.token.as_deref();
-        let bearer;
-        let authorization = match &provider.credential {
-            Credential::None => None,
-            Credential::CodexAuth(_) => token.map(|token| token.authorization.as_str()),
-            Credential::Key(key) => {
-                bearer = format!("Bearer {key}");
-                Some(bearer.as_str())
-            }
-            Credential::Client => intake.authorization.as_deref(),
-        };
-        let stream = self.stream || provider.quirks.forced_stream;
-        let accept = if stream { "text/event-stream" } else { "application/json" };
-        let mut headers: Vec<(&str, &str)> = Vec::new();
-        // The configuration's own fields come first, so that they win.
-        let own: Vec<(String, &str)> = provider
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
-            .collect();
-        headers.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
-        if let Some(authorization) = authorization {
-            add_field(&mut headers, "authorization", authorization);
-        }
-        if let Some(account) = token.and_then(|token| token.account.as_deref()) {
-            add_field(&mut headers, "chatgpt-account-id", account);
-        }
-        add_field(&mut headers, "content-type", "application/json");
-        add_field(&mut headers, "accept", accept);
-        let codex = provider.quirks.codex_headers;
-        add_field(&mut headers, "user-agent", if codex { codex_fields::USER_AGENT } else { AGENT });
-        for (name, value) in &intake.forwarded {
-            if self.same || FORWARDED.contains(&name.as_str()) {
-                add_field(&mut headers, name, value);
-            }
-        }
-        let session = self.session.as_deref();
-        for (name, value) in codex_fields::fields(session).filter(|_| codex) {
-            add_field(&mut headers, name, value);
-        }
-        let url = self.detour().unwrap_or(&provider.url);
-        let host = host(url);
-        let length = BodyLength::Known(body.len() as u64);
-        let mut outgoing = Outgoing::default();
-        let head = &mut outgoing.head;
-        head.reserve(HEAD_BYTES + if body.len() <= SMALL_BODY_BYTES_MAX { body.len() } else { 0 });
-        write_request_head("POST", &url.path, &host, headers, length, head).map_err(|why| {
-            Failure::new(
-                Fault::proxy(Kind::Server),
-                format!(
-                    "the request to the provider \"{}\" cannot be written: {why}",
-                    provider.name
-                ),
-            )
-        })?;
-        outgoing.head_bytes = outgoing.head.len();
-        if body.len() <= SMALL_BODY_BYTES_MAX {
-            outgoing.head.extend_from_slice(&body);
-        } else {
-            outgoing.body = body;
-        }
-        Ok(outgoing)
-    }
-}
-
-/// Adds a field unless there is one of its name.
-fn add_field<'h>(headers: &mut Vec<(&'h str, &'h str)>, name: &'h str, value: &'h str) {
-    if !headers.iter().any(|(other, _)| name == *other) {
-        headers.push((name, value));
-    }
-}
-
-/// The `Host` field: the port only where it is not the scheme's own (RFC 9110 section 7.2).
-fn host(url: &Url) -> Cow<'_, str> {
-    let usual = if url.tls { 443 } else { 80 };
-    match (url.host.contains(':'), url.port == usual) {
-        (false, true) => Cow::Borrowed(&url.host),
-        (false, false) => Cow::Owned(format!("{}:{}", url.host, url.port)),
-        (true, true) => Cow::Owned(format!("[{}]", url.host)),
-        (true, false) => Cow::Owned(format!("[{}]:{}", url.host, url.port)),
     }
 }
 

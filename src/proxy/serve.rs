@@ -438,6 +438,9 @@ impl<N: Net> Worker<N> {
                     "no connection to the provider was to be had in time",
                 ),
             },
+            Stage::Gather => {
+                (Fault::upstream(Kind::Timeout), "the provider's reply did not end in time")
+            }
             _ => {
                 self.keep_alive(client, exchange, now);
                 return;

@@ -1,28 +1,33 @@
 //! One request and its reply: the joint of a client and an upstream. The `match` in
 //! [`Worker::exchange`] holds every row of the joint table; the two halves do not know each other.
 
+mod ask;
+mod errands;
 mod pump;
 mod tape;
 mod translate;
 
-use crate::config::{Credential, Timeouts};
+use crate::config::Timeouts;
 use crate::dialect::ids::Ids;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth;
+use crate::proxy::call::Call;
 use crate::proxy::capture::{Place, Tape};
 use crate::proxy::client::Client;
 use crate::proxy::content::Content;
 use crate::proxy::desk::Tray;
+use crate::proxy::errand::Errand;
 use crate::proxy::limit::Seat;
-use crate::proxy::net::{Net, TokenState};
+use crate::proxy::net::Net;
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
 use crate::proxy::shared::{Now, Shared};
-use crate::proxy::upstream::{self, Asked, Head, Phase, Read, Upstream};
+use crate::proxy::upstream::{Head, Phase, Read, Upstream};
 use crate::proxy::worker::Worker;
 use crate::transcode::Transcoder;
 use crate::wire::buffer::Buffer;
 use crate::wire::http1::{BodyDecoder, BodyStep, chunk_begin, chunk_end};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +40,9 @@ const REFUSAL_BYTES_MAX: usize = 64 << 10;
 const ORDER_WAIT: Duration = Duration::from_secs(60);
 /// How long a token is awaited: longer than a refresh may take.
 const TOKEN_WAIT: Duration = Duration::from_secs(45);
+
+/// How long the whole content of a reply to an errand is awaited, from its head on.
+const GATHER_WAIT: Duration = Duration::from_secs(60);
 
 /// How far an exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +59,10 @@ pub(crate) enum Stage {
     Ask,
     /// The answer comes.
     Answer,
+    /// The reply to an errand comes.
+    Gather,
+    /// The errand is done: the next one's turn, or the order's.
+    Next,
     /// An error reply comes.
     Refusal,
     /// The request goes out anew, without a parameter that the upstream refused.
@@ -112,10 +124,15 @@ pub(crate) struct Exchange {
     path: String,
     body: BodyDecoder,
     content: Content,
-    /// Where the order will lie that is made elsewhere.
+    /// Where its agenda will lie that is made elsewhere.
     tray: Option<Arc<Tray>>,
+    /// Calls to make before the order; the first is at hand.
+    errands: VecDeque<Errand>,
     order: Option<Order>,
-    retried: bool,
+    /// Index of the provider that serves it, once that is known.
+    provider: Option<usize>,
+    /// The model as the client names it.
+    model: String,
     ids: Ids,
     head: Head,
     transcoder: Option<Transcoder>,
@@ -162,8 +179,10 @@ impl Exchange {
             body,
             content: if coded { Content::coded() } else { Content::default() },
             tray: None,
+            errands: VecDeque::new(),
             order: None,
-            retried: false,
+            provider: None,
+            model: String::new(),
             ids,
             head: Head::default(),
             transcoder: None,
@@ -193,6 +212,7 @@ impl Exchange {
             Stage::Order => Some(self.heard + ORDER_WAIT),
             Stage::Token => Some(self.heard + TOKEN_WAIT),
             Stage::Seek => Some(self.heard + timeouts.connect),
+            Stage::Gather => Some(self.heard + GATHER_WAIT),
             Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
             _ => None,
         }
@@ -257,8 +277,23 @@ impl Exchange {
     }
 
     fn same(&self) -> bool {
-        self.order.as_ref().is_some_and(|order| order.same)
+        self.call().is_some_and(Call::same)
     }
+
+    /// The call at hand: the first errand's, else the order's.
+    fn call(&self) -> Option<&Call> {
+        let errand = self.errands.front().map(|errand| &errand.call);
+        errand.or(self.order.as_ref().map(|order| &order.call))
+    }
+}
+
+/// The call at hand of an exchange with these errands and this order.
+fn at_hand<'e>(
+    errands: &'e mut VecDeque<Errand>,
+    order: &'e mut Option<Order>,
+) -> Option<&'e mut Call> {
+    let errand = errands.front_mut().map(|errand| &mut errand.call);
+    errand.or(order.as_mut().map(|order| &mut order.call))
 }
 
 impl<N: Net> Worker<N> {
@@ -285,14 +320,17 @@ impl<N: Net> Worker<N> {
             (Stage::Answer, Some((Phase::Body, held))) => {
                 self.pump(client, exchange, &mut held.upstream, now)
             }
+            (Stage::Gather, Some((Phase::Body, held))) => {
+                self.gather(client, exchange, &mut held.upstream, now)
+            }
             (Stage::Refusal, Some((Phase::Refusal, held))) => {
                 self.collect(client, exchange, &mut held.upstream, now)
             }
-            (Stage::Repeat | Stage::Renew, _) => {
+            (Stage::Repeat | Stage::Renew | Stage::Next, _) => {
                 self.part(exchange, held, now);
                 exchange.tape_again();
-                let renew = exchange.stage == Stage::Renew;
-                exchange.stage = if renew { Stage::Token } else { Stage::Seek };
+                let repeat = exchange.stage == Stage::Repeat;
+                exchange.stage = if repeat { Stage::Seek } else { Stage::Token };
                 exchange.heard = now.instant;
                 Step::Again
             }
@@ -300,174 +338,17 @@ impl<N: Net> Worker<N> {
                 self.settle(client, exchange, held, now);
                 Step::Settled
             }
-            (Stage::Ask | Stage::Answer | Stage::Refusal, _) => {
-                let failure = Failure::new(Fault::proxy(Kind::Server), "the exchange was lost");
-                self.fail(client, exchange, &failure, now);
-                Step::Again
+            (Stage::Ask | Stage::Answer | Stage::Gather | Stage::Refusal, _) => {
+                self.lose(client, exchange, now)
             }
         }
     }
 
-    /// Gets the token that the request is to show, where one is fetched for each.
-    fn find_token(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) -> Step {
-        let config = Arc::clone(&self.shared.config);
-        let order = exchange.order.as_mut();
-        if let Some(order) = order
-            && let Some(provider) = config.providers.get(order.provider)
-            && matches!(provider.credential, Credential::CodexAuth(_))
-        {
-            let shown = match self.shared.net.token(order.provider) {
-                TokenState::Pending => {
-                    exchange.parked = Some(Parked::Token);
-                    return Step::Wait;
-                }
-                TokenState::Ready(token) => order.show(provider, &exchange.intake, token),
-                TokenState::Failed(failure) => Err((*failure).clone()),
-            };
-            if let Err(failure) = shown {
-                exchange.parked = None;
-                self.fail(client, exchange, &failure, now);
-                return Step::Again;
-            }
-        }
-        exchange.parked = None;
-        exchange.stage = Stage::Seek;
-        exchange.heard = now.instant;
+    /// It is in a state that it cannot be in: a defect of ours.
+    fn lose(&mut self, client: &mut Client, exchange: &mut Exchange, now: Now) -> Step {
+        let failure = Failure::new(Fault::proxy(Kind::Server), "the exchange was lost");
+        self.fail(client, exchange, &failure, now);
         Step::Again
-    }
-
-    /// Finds a connection: an idle one, or a new one when there is a slot and the name is known.
-    fn seek(
-        &mut self,
-        client: &mut Client,
-        exchange: &mut Exchange,
-        held: &mut Option<Held>,
-        now: Now,
-    ) -> Step {
-        let order = exchange.order.as_ref();
-        let provider = order.map_or(usize::MAX, |order| order.provider);
-        let detour = order.and_then(Order::detour);
-        if !exchange.retried
-            && let Some(mut idle) = self.take_idle(provider, detour)
-        {
-            idle.upstream.begin(now.instant);
-            self.shared.meter.reuses += 1;
-            exchange.parked = None;
-            *held = Some(idle);
-            return Step::Again;
-        }
-        if !self.may_connect(exchange.called) {
-            exchange.parked = Some(Parked::Slot);
-            return Step::Wait;
-        }
-        let config = Arc::clone(&self.shared.config);
-        let own = config.providers.get(provider).map(|provider| &provider.url);
-        let Some(url) = detour.or(own) else {
-            let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");
-            self.fail(client, exchange, &failure, now);
-            return Step::Again;
-        };
-        let dialled = match self.shared.net.resolve(&url.host, url.port) {
-            crate::proxy::net::Lookup::Pending => {
-                exchange.parked = Some(Parked::Name);
-                return Step::Wait;
-            }
-            crate::proxy::net::Lookup::Failed(why) => {
-                Err(upstream::unreachable_for(&config, provider, &why))
-            }
-            crate::proxy::net::Lookup::Found(addresses) => {
-                let detour = detour.cloned();
-                Upstream::dial(&mut self.shared, provider, detour, addresses, now.instant)
-            }
-        };
-        exchange.parked = None;
-        match dialled {
-            Ok(upstream) => *held = Some(self.hold(Box::new(upstream))),
-            Err(failure) => self.fail(client, exchange, &failure, now),
-        }
-        Step::Again
-    }
-
-    fn ask(
-        &mut self,
-        client: &mut Client,
-        exchange: &mut Exchange,
-        held: &mut Option<Held>,
-        now: Now,
-    ) -> Step {
-        let (Some(order), Some(at)) = (&mut exchange.order, held.as_mut()) else {
-            return Step::Wait;
-        };
-        if let Some(tape) = &mut exchange.tape {
-            tape.ask(&order.outgoing);
-        }
-        match at.upstream.ask(&mut self.shared, &mut order.outgoing, now.instant) {
-            Ok(Asked::Blocked) => return Step::Wait,
-            Ok(Asked::Spent) => return Step::More,
-            Ok(Asked::Head(head)) => {
-                if head.status < 300 {
-                    let sent = std::mem::take(&mut order.outgoing);
-                    self.shared.give_back_body(sent.body);
-                }
-                let provider = order.provider;
-                let delays =
-                    self.shared.config.providers.get(provider).is_some_and(|p| p.delay_acks);
-                if order.stream && delays {
-                    self.shared.net.delay_acks(at.upstream.link.socket);
-                }
-                exchange.heard = now.instant;
-                exchange.first = Some(now.instant);
-                exchange.head = head;
-                exchange.tape_reply_head();
-                self.begin_reply(client, exchange, provider, now);
-            }
-            Err(_)
-                if at.upstream.died_unused()
-                    && self.shared.config.retry_stale
-                    && !exchange.retried =>
-            {
-                log::info!("a kept connection was dead: asking once more on a fresh one");
-                self.shared.meter.retries += 1;
-                order.outgoing.sent = 0;
-                exchange.retried = true;
-                exchange.stage = Stage::Seek;
-                exchange.heard = now.instant;
-                if let Some(held) = held.take() {
-                    self.close_held(held);
-                }
-            }
-            Err(failure) => self.fail(client, exchange, &failure, now),
-        }
-        Step::Again
-    }
-
-    /// The upstream's head decides what kind of reply follows.
-    fn begin_reply(
-        &mut self,
-        client: &mut Client,
-        exchange: &mut Exchange,
-        provider: usize,
-        now: Now,
-    ) {
-        let head = &exchange.head;
-        self.shared.limits.usage().note(provider, &head.passed, now.unix_s);
-        let wrong = match head.status {
-            204..=206 => Some("it has no whole body"),
-            200..=299 if head.coded => Some("it is compressed, though nobody asked for that"),
-            300..=399 => Some("it is a redirect, and redirects are not followed"),
-            _ => None,
-        };
-        exchange.stage = match head.status {
-            200..=299 => Stage::Answer,
-            _ => Stage::Refusal,
-        };
-        if let Some(wrong) = wrong {
-            let why = format!("with status {}, {wrong}", head.status);
-            let failure = upstream::bad_reply(&self.shared.config, provider, &why);
-            self.fail(client, exchange, &failure, now);
-        } else if !head.has_body && exchange.stage == Stage::Refusal {
-            self.judge(client, exchange, &[], now);
-        }
     }
 
     /// Collects an error reply's body.
@@ -492,23 +373,39 @@ impl<N: Net> Worker<N> {
 
     /// Tells the client of an error reply in its own words.
     fn judge(&mut self, client: &mut Client, exchange: &mut Exchange, body: &[u8], now: Now) {
-        let provider = exchange.order.as_ref().map_or(usize::MAX, |order| order.provider);
-        let config = Arc::clone(&self.shared.config);
-        let Some(provider) = config.providers.get(provider) else { return };
         exchange.tape_body(Place::UpstreamReply, body);
-        let mut failure = provider.dialect.decode_fault(exchange.head.status, body);
-        failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
-        if exchange.head.status == 401
-            && let Some(order) = &mut exchange.order
-            && let Some(token) = order.refused_token()
+        let config = Arc::clone(&self.shared.config);
+        let call = at_hand(&mut exchange.errands, &mut exchange.order);
+        let Some((call, provider)) = call.and_then(|call| {
+            let provider = config.providers.get(call.provider)?;
+            Some((call, provider))
+        }) else {
+            self.lose(client, exchange, now);
+            return;
+        };
+        let status = exchange.head.status;
+        if call.is_to_stranger() {
+            // Its words are nobody's: they may be a page for people.
+            let message = format!("it answers with status {status}");
+            let failure = Failure::new(Fault::upstream(Kind::BadReply), message);
+            exchange.broken = true;
+            self.refuse(client, exchange, &failure, now);
+            return;
+        }
+        if status == 401
+            && let Some(token) = call.refused_token()
         {
             log::info!("provider {} refuses the token: asking with another", provider.name);
-            self.shared.net.token_refused(order.provider, &token);
+            self.shared.net.token_refused(call.provider, &token);
             exchange.stage = Stage::Renew;
             return;
         }
-        let intake = &exchange.intake;
-        if exchange.order.as_mut().is_some_and(|order| order.soften(provider, intake, &failure)) {
+        let mut failure = provider.dialect.decode_fault(status, body);
+        failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
+        if exchange.errands.is_empty()
+            && let Some(order) = &mut exchange.order
+            && order.soften(provider, &exchange.intake, &failure)
+        {
             exchange.stage = Stage::Repeat;
             return;
         }
@@ -573,22 +470,33 @@ impl<N: Net> Worker<N> {
         failure: &Failure,
         now: Now,
     ) {
-        let intake = &exchange.intake;
         let mut failure = failure.clone();
-        if let Some(order) = &exchange.order
-            && let Some(provider) = self.shared.config.providers.get(order.provider)
+        if let Some(call) = exchange.call()
+            && let Some(provider) = self.shared.config.providers.get(call.provider)
         {
-            intake.redact(&provider.credential, order.token(), &mut failure);
+            exchange.intake.redact(&provider.credential, call.token(), &mut failure);
         }
+        let same = exchange.same();
+        if let Some(errand) = exchange.errands.pop_front() {
+            failure = errand.purpose.failed(failure);
+            exchange.errands.clear();
+        }
+        let intake = &exchange.intake;
         let mut answer = Answer::failure(Some(intake.dialect), &failure, intake.codex);
-        answer.pass(&exchange.head, exchange.same());
+        answer.pass(&exchange.head, same);
+        // What is left of the body cannot be told from the next request.
+        exchange.keep_alive &= exchange.body.is_complete();
+        exchange.label = Some(failure.fault.code());
+        self.tell(client, exchange, answer, now);
+    }
+
+    /// Gives the client a whole answer, the only one.
+    fn tell(&mut self, client: &mut Client, exchange: &mut Exchange, answer: Answer, now: Now) {
         let id = exchange.request_id();
         let answer = answer.with("x-request-id", &id);
-        // What is left of the body cannot be told from the next request.
-        exchange.keep_alive &= exchange.body.is_complete() && !self.is_draining();
+        exchange.keep_alive &= !self.is_draining();
         exchange.heard = now.instant;
         exchange.status = answer.status;
-        exchange.label = Some(failure.fault.code());
         exchange.stage = Stage::Over;
         let start = client.out.len();
         client.answer(&mut self.shared, &answer, false, exchange.keep_alive);
@@ -634,18 +542,17 @@ impl Exchange {
     /// One line for each exchange: no bodies, no secrets.
     pub(crate) fn log<N: Net>(&self, shared: &Shared<N>, now: Instant, label: &str) {
         let ms = |at: Instant| at.saturating_duration_since(self.began).as_millis();
-        let order = self.order.as_ref();
-        let provider = order.and_then(|order| shared.config.providers.get(order.provider));
+        let provider = self.provider.and_then(|provider| shared.config.providers.get(provider));
         log::info!(
             "POST {} {label} status={} key={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
             self.path,
             self.status,
             auth::key_name(&shared.config, self.intake.key),
-            order.map_or("", |order| order.model.as_str()),
+            self.model,
             provider.map_or("-", |provider| provider.name.as_str()),
             self.first.map_or(0, ms),
             ms(now),
-            order.map_or("", |order| order.dropped.as_str()),
+            self.order.as_ref().map_or("", |order| order.dropped.as_str()),
         );
     }
 }

@@ -55,14 +55,13 @@ impl Exchange {
         let ms = |at: Instant| {
             u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
         };
-        let order = self.order.as_ref();
-        let provider = order.and_then(|order| shared.config.providers.get(order.provider));
+        let provider = self.provider.and_then(|provider| shared.config.providers.get(provider));
         let facts = Facts {
             id: self.ids.make("req_"),
             result: result.to_owned(),
             status: self.status,
             upstream_status: self.head.status,
-            model: order.map_or(String::new(), |order| order.model.clone()),
+            model: self.model.clone(),
             provider: provider.map_or(String::new(), |provider| provider.name.clone()),
             first_ms: self.first.map(ms),
             ms: ms(now),

@@ -1,10 +1,11 @@
 //! From a client's whole request to an upstream's: at once, or, where that takes long, at a desk.
 
 use super::{Exchange, Parked, Stage, Step};
+use crate::fault::Failure;
 use crate::proxy::client::Client;
 use crate::proxy::desk::{self, Job, Outcome};
+use crate::proxy::errand::Agenda;
 use crate::proxy::net::Net;
-use crate::proxy::order::Order;
 use crate::proxy::shared::Now;
 use crate::proxy::worker::Worker;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ impl<N: Net> Worker<N> {
         if !long {
             let memory = self.shared.lease_body(content.len());
             let config = &self.shared.config;
-            let order = Order::new(config, &exchange.intake, content, memory, ids, now.unix_s);
-            self.ordered(client, exchange, order.map_err(Box::new), now);
+            let agenda = Agenda::new(config, &exchange.intake, content, memory, ids, now.unix_s);
+            self.ordered(client, exchange, agenda.map_err(Box::new), now);
             return;
         }
         let config = Arc::clone(config);
@@ -49,8 +50,8 @@ impl<N: Net> Worker<N> {
         };
         exchange.parked = None;
         exchange.tray = None;
-        let order = match outcome {
-            Outcome::Order(order) => Ok(*order),
+        let agenda = match outcome {
+            Outcome::Agenda(agenda) => Ok(*agenda),
             Outcome::Failure(failure) => Err(failure),
             Outcome::Panic => {
                 self.shared.meter.panics += 1;
@@ -60,7 +61,7 @@ impl<N: Net> Worker<N> {
                 Err(Box::new(desk::panicked()))
             }
         };
-        self.ordered(client, exchange, order, now);
+        self.ordered(client, exchange, agenda, now);
         Step::Again
     }
 
@@ -68,13 +69,16 @@ impl<N: Net> Worker<N> {
         &mut self,
         client: &mut Client,
         exchange: &mut Exchange,
-        order: Result<Order, Box<crate::fault::Failure>>,
+        agenda: Result<Agenda, Box<Failure>>,
         now: Now,
     ) {
-        match order {
-            Ok(mut order) => {
-                self.shared.give_back_body(std::mem::take(&mut order.spent));
-                exchange.order = Some(order);
+        match agenda {
+            Ok(mut agenda) => {
+                self.shared.give_back_body(agenda.take_spent());
+                exchange.provider = Some(agenda.provider);
+                exchange.model = agenda.model;
+                exchange.errands = agenda.errands;
+                exchange.order = agenda.order;
                 exchange.stage = Stage::Token;
                 exchange.heard = now.instant;
             }

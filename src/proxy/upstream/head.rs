@@ -18,12 +18,23 @@ pub(crate) struct Head {
     pub(crate) has_body: bool,
     /// Seconds, from whichever form the upstream used.
     pub(crate) retry_after_s: Option<u32>,
+    /// Of a redirect: where to (RFC 9110 section 10.2.2).
+    pub(crate) location: Option<String>,
     /// The upstream's id of the request.
     pub(crate) request_id: Option<String>,
     /// Fields that tell of rate limits, and those of the dialect's own family.
     pub(crate) passed: Vec<(String, String)>,
     /// The head as it came, where exchanges are written down.
     pub(crate) raw: Vec<u8>,
+}
+
+impl Head {
+    /// Forgets what an upstream tells its own clients: this one is somebody else's server.
+    pub(crate) fn be_strange(&mut self) {
+        self.retry_after_s = None;
+        self.request_id = None;
+        self.passed = Vec::new();
+    }
 }
 
 /// Keeps of a head what matters. `unix_s` is now.
@@ -37,8 +48,12 @@ pub(super) fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
         ..Head::default()
     };
     let (mut retry_after, mut retry_after_ms) = (None, None);
+    let redirects = (300..400).contains(&head.status);
     for field in head.fields() {
         match field.name.len() {
+            8 if redirects && field.is("location") && kept.location.is_none() => {
+                kept.location = field.text().map(str::to_owned);
+            }
             11 if field.is("retry-after") => retry_after = retry_after.or(Some(field)),
             12 if field.is("x-request-id") && kept.request_id.is_none() => {
                 kept.request_id = field.text().map(str::to_owned);

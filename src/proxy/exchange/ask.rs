@@ -1,0 +1,196 @@
+//! Asking: the call at hand gets its token and a connection, goes out, and its reply's head decides
+//! what follows.
+
+use super::{Exchange, Held, Parked, Stage, Step, at_hand};
+use crate::config::Credential;
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::client::Client;
+use crate::proxy::net::{Lookup, Net, TokenState};
+use crate::proxy::shared::Now;
+use crate::proxy::upstream::{self, Asked, Upstream};
+use crate::proxy::worker::Worker;
+use std::sync::Arc;
+
+impl<N: Net> Worker<N> {
+    /// Gets the token that the request is to show, where one is fetched for each.
+    pub(super) fn find_token(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        now: Now,
+    ) -> Step {
+        let config = Arc::clone(&self.shared.config);
+        let Some(call) = at_hand(&mut exchange.errands, &mut exchange.order) else {
+            return self.lose(client, exchange, now);
+        };
+        if let Some(provider) = config.providers.get(call.provider)
+            && matches!(provider.credential, Credential::CodexAuth(_))
+            && !call.is_to_stranger()
+        {
+            let shown = match self.shared.net.token(call.provider) {
+                TokenState::Pending => {
+                    exchange.parked = Some(Parked::Token);
+                    return Step::Wait;
+                }
+                TokenState::Ready(token) => call.show(provider, &exchange.intake, token),
+                TokenState::Failed(failure) => Err((*failure).clone()),
+            };
+            if let Err(failure) = shown {
+                exchange.parked = None;
+                self.fail(client, exchange, &failure, now);
+                return Step::Again;
+            }
+        }
+        exchange.parked = None;
+        exchange.stage = Stage::Seek;
+        exchange.heard = now.instant;
+        Step::Again
+    }
+
+    /// Finds a connection: an idle one, or a new one when there is a slot and the name is known.
+    pub(super) fn seek(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) -> Step {
+        let Some(call) = at_hand(&mut exchange.errands, &mut exchange.order) else {
+            return self.lose(client, exchange, now);
+        };
+        let provider = call.provider;
+        if !call.retried
+            && !call.is_to_stranger()
+            && let Some(mut idle) = self.take_idle(provider, call.detour())
+        {
+            idle.upstream.begin(now.instant);
+            self.shared.meter.reuses += 1;
+            exchange.parked = None;
+            *held = Some(idle);
+            return Step::Again;
+        }
+        if !self.may_connect(exchange.called) {
+            exchange.parked = Some(Parked::Slot);
+            return Step::Wait;
+        }
+        let config = Arc::clone(&self.shared.config);
+        let own = config.providers.get(provider).map(|provider| &provider.url);
+        let Some(url) = call.detour().or(own) else {
+            let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");
+            self.fail(client, exchange, &failure, now);
+            return Step::Again;
+        };
+        let dialled = match self.shared.net.resolve(&url.host, url.port) {
+            Lookup::Pending => {
+                exchange.parked = Some(Parked::Name);
+                return Step::Wait;
+            }
+            Lookup::Failed(why) => Err(upstream::unreachable_for(&config, provider, &why)),
+            Lookup::Found(addresses) => {
+                let detour = call.detour().cloned();
+                Upstream::dial(&mut self.shared, provider, detour, addresses, now.instant)
+            }
+        };
+        exchange.parked = None;
+        match dialled {
+            Ok(upstream) => *held = Some(self.hold(Box::new(upstream))),
+            Err(failure) => self.fail(client, exchange, &failure, now),
+        }
+        Step::Again
+    }
+
+    /// Sends the request and awaits the reply's head.
+    pub(super) fn ask(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        held: &mut Option<Held>,
+        now: Now,
+    ) -> Step {
+        let streams = exchange.errands.is_empty() && exchange.streams();
+        let call = at_hand(&mut exchange.errands, &mut exchange.order);
+        let (Some(call), Some(at)) = (call, held.as_mut()) else {
+            return Step::Wait;
+        };
+        if let Some(tape) = &mut exchange.tape {
+            tape.ask(&call.outgoing);
+        }
+        match at.upstream.ask(&mut self.shared, &mut call.outgoing, now.instant) {
+            Ok(Asked::Blocked) => return Step::Wait,
+            Ok(Asked::Spent) => return Step::More,
+            Ok(Asked::Head(head)) => {
+                let provider = call.provider;
+                if head.status < 300 {
+                    let sent = std::mem::take(&mut call.outgoing);
+                    self.shared.give_back_body(sent.body);
+                }
+                let delays =
+                    self.shared.config.providers.get(provider).is_some_and(|p| p.delay_acks);
+                if streams && delays {
+                    self.shared.net.delay_acks(at.upstream.link.socket);
+                }
+                exchange.heard = now.instant;
+                exchange.first = Some(now.instant);
+                exchange.head = head;
+                exchange.tape_reply_head();
+                self.begin_reply(client, exchange, provider, now);
+            }
+            Err(_)
+                if at.upstream.died_unused() && self.shared.config.retry_stale && !call.retried =>
+            {
+                log::info!("a kept connection was dead: asking once more on a fresh one");
+                self.shared.meter.retries += 1;
+                call.outgoing.sent = 0;
+                call.retried = true;
+                exchange.stage = Stage::Seek;
+                exchange.heard = now.instant;
+                if let Some(held) = held.take() {
+                    self.close_held(held);
+                }
+            }
+            Err(failure) => self.fail(client, exchange, &failure, now),
+        }
+        Step::Again
+    }
+
+    /// The upstream's head decides what kind of reply follows.
+    fn begin_reply(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        provider: usize,
+        now: Now,
+    ) {
+        let errand = exchange.errands.front();
+        if errand.is_some_and(|errand| errand.call.is_to_stranger()) {
+            // Nothing of what a stranger says goes on to the client.
+            exchange.head.be_strange();
+        }
+        let head = &exchange.head;
+        self.shared.limits.usage().note(provider, &head.passed, now.unix_s);
+        let redirect = (300..400).contains(&head.status)
+            && errand.is_some_and(|errand| errand.purpose.takes_redirects());
+        let wrong = match head.status {
+            204..=206 => Some("it has no whole body"),
+            200..=299 if head.coded => Some("it is compressed, though nobody asked for that"),
+            300..=399 if !redirect => Some("it is a redirect, and redirects are not followed"),
+            _ => None,
+        };
+        exchange.stage = match head.status {
+            200..=299 if errand.is_some() => Stage::Gather,
+            200..=299 => Stage::Answer,
+            _ => Stage::Refusal,
+        };
+        if let Some(wrong) = wrong {
+            let why = format!("with status {}, {wrong}", head.status);
+            let failure = upstream::bad_reply(&self.shared.config, provider, &why);
+            self.fail(client, exchange, &failure, now);
+        } else if redirect {
+            // Its body says nothing that its head does not.
+            exchange.broken = true;
+            self.finish_errand(client, exchange, &[], now);
+        } else if !head.has_body && exchange.stage == Stage::Refusal {
+            self.judge(client, exchange, &[], now);
+        }
+    }
+}

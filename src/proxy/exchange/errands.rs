@@ -1,0 +1,99 @@
+//! Errands: their replies are gathered whole, and their purposes say what is next.
+
+use super::{Exchange, Stage, Step};
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::capture::Place;
+use crate::proxy::client::Client;
+use crate::proxy::errand::{Next, Reply, Setting};
+use crate::proxy::net::Net;
+use crate::proxy::shared::Now;
+use crate::proxy::upstream::{Read, Upstream};
+use crate::proxy::worker::Worker;
+use std::sync::Arc;
+
+/// Reads of one connection in one turn.
+const TURN_READS_MAX: u32 = 16;
+
+impl<N: Net> Worker<N> {
+    /// Gathers the reply to an errand's call.
+    pub(super) fn gather(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        upstream: &mut Upstream,
+        now: Now,
+    ) -> Step {
+        let bytes_max = exchange.errands.front().map_or(0, |errand| errand.reply_bytes_max);
+        for _ in 0..TURN_READS_MAX {
+            let read = upstream.read_body(&mut self.shared, now.instant);
+            if upstream.payload.len() > bytes_max {
+                let message = format!("the upstream's reply has more than {bytes_max} bytes");
+                let failure = Failure::new(Fault::upstream(Kind::BadReply), message);
+                self.fail(client, exchange, &failure, now);
+                return Step::Again;
+            }
+            match read {
+                Read::Some => {}
+                Read::Blocked => return Step::Wait,
+                Read::End => {
+                    self.finish_errand(client, exchange, upstream.payload.filled(), now);
+                    return Step::Again;
+                }
+                Read::Broken(failure) => {
+                    self.fail(client, exchange, &failure, now);
+                    return Step::Again;
+                }
+            }
+        }
+        Step::More
+    }
+
+    /// The reply to an errand's call is here: its purpose says what is next.
+    pub(super) fn finish_errand(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        body: &[u8],
+        now: Now,
+    ) {
+        exchange.tape_body(Place::UpstreamReply, body);
+        let config = Arc::clone(&self.shared.config);
+        let errand = exchange.errands.pop_front();
+        let Some((errand, provider)) = errand.and_then(|errand| {
+            let provider = config.providers.get(errand.call.provider)?;
+            Some((errand, provider))
+        }) else {
+            self.lose(client, exchange, now);
+            return;
+        };
+        // A stranger's connection is of no use to anybody else.
+        exchange.broken |= errand.call.is_to_stranger();
+        let reply = Reply { head: &exchange.head, body };
+        let setting = Setting {
+            config: &config,
+            provider,
+            intake: &exchange.intake,
+            order: exchange.order.as_mut(),
+            unix_s: now.unix_s,
+        };
+        exchange.stage = Stage::Next;
+        match errand.purpose.done(&reply, setting) {
+            Ok(Next::GoOn) => {}
+            Ok(Next::Errands(errands)) => {
+                for errand in errands.into_iter().rev() {
+                    exchange.errands.push_front(errand);
+                }
+            }
+            Ok(Next::Answer(answer)) => {
+                exchange.errands.clear();
+                self.tell(client, exchange, answer, now);
+            }
+            Err(mut failure) => {
+                exchange.errands.clear();
+                let token = errand.call.token();
+                exchange.intake.redact(&provider.credential, token, &mut failure);
+                self.refuse(client, exchange, &failure, now);
+            }
+        }
+    }
+}
