@@ -7,7 +7,7 @@ mod support;
 use patchbay::mock::script::Script;
 use patchbay::mock::{Options, PROMPT_TOKENS, Server, Wire};
 use serde_json::{Value, json};
-use support::{Patchbay, Reply, Then, Upstream, reply, reply_stream};
+use support::{Client, Patchbay, Reply, Then, Upstream, reply, reply_stream};
 
 const CLIENTS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
 
@@ -286,5 +286,73 @@ fn errors_keep_their_status_and_say_whose_they_are() {
                 assert_eq!(reply.header("retry-after").is_some(), status == 429, "{reply:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_session_and_the_ids_of_a_request_go_along_and_come_back() {
+    let upstream = Upstream::start(|_, wire| {
+        let length = TEXT.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nX-Request-ID: 8324244b-7133\r\nX-Session-ID: s\r\n\
+             content-type: text/event-stream\r\ncontent-length: {length}\r\n\r\n"
+        );
+        wire.write_all((head + TEXT).as_bytes()).unwrap();
+        Then::Keep
+    });
+    let proxy = proxy(upstream.address);
+    let post = |path: &str, headers: &[(&str, &str)], body: &Value| {
+        let mut client = Client::connect(proxy.address);
+        client.send_post(path, headers, &body.to_string());
+        let reply = client.reply();
+        assert_eq!(reply.header("x-request-id"), Some("8324244b-7133"), "{reply:?}");
+        upstream.next()
+    };
+    for path in CLIENTS {
+        let mut body = request(path, "GigaChat", true);
+        let sent = post(
+            path,
+            &[
+                ("X-Session-ID", "mine"),
+                ("X-Request-ID", "two"),
+                ("X-Client-ID", "three"),
+                ("X-Service-ID", "four"),
+                ("X-Operation-ID", "five"),
+                ("X-Trace-ID", "six"),
+                ("X-Agent-ID", "seven"),
+                ("session_id", "codex-1"),
+                ("Authorization", "Bearer client-secret"),
+                ("Cookie", "a=b"),
+                ("X-Stainless-OS", "Linux"),
+                ("OpenAI-Organization", "org"),
+            ],
+            &body,
+        );
+        for (name, value) in [
+            ("x-session-id", Some("mine")),
+            ("x-request-id", Some("two")),
+            ("x-client-id", Some("three")),
+            ("x-service-id", Some("four")),
+            ("x-operation-id", Some("five")),
+            ("x-trace-id", Some("six")),
+            ("x-agent-id", Some("seven")),
+            ("authorization", Some("Bearer upstream-secret")),
+            ("session_id", None),
+            ("cookie", None),
+            ("x-stainless-os", None),
+            ("openai-organization", None),
+        ] {
+            assert_eq!(sent.header(name), value, "{path} {name}");
+        }
+        let sent = post(path, &[("session_id", "codex-1")], &body);
+        assert_eq!(sent.header("x-session-id"), Some("codex-1"), "{path}");
+        body["prompt_cache_key"] = json!("key-1");
+        let sent = post(path, &[("session_id", "codex-1")], &body);
+        assert_eq!(sent.header("x-session-id"), Some("key-1"), "{path}");
+        body["prompt_cache_key"] = json!("a\r\nx-evil: 1");
+        let sent = post(path, &[], &body);
+        let told = sent.header("x-session-id").unwrap();
+        assert!(told.len() == 16 && told.bytes().all(|it| it.is_ascii_hexdigit()), "{told}");
+        assert_eq!(sent.header("x-evil"), None);
     }
 }

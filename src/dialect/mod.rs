@@ -106,6 +106,18 @@ pub trait Dialect: Sync + std::fmt::Debug {
         &[]
     }
 
+    /// The header fields of a client, in lower case, that its upstreams take whatever dialect the
+    /// client speaks. Never one with a credential. By default OpenAI's, which choose who pays.
+    fn client_fields(&self) -> &'static [&'static str] {
+        &["openai-organization", "openai-project"]
+    }
+
+    /// The header field by which its upstreams know the requests of one session, if that is no
+    /// parameter of the body: for prompt caches.
+    fn session_field(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether its requests can say where the text is to stop; if not, [`stops`] cuts it.
     fn takes_stop(&self) -> bool {
         true

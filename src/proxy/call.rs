@@ -18,27 +18,6 @@ const HEAD_BYTES: usize = 512;
 const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
 const JSON: &str = "application/json";
 
-/// Fields of a client that go to any upstream: they choose who pays.
-pub(crate) const FORWARDED: [&str; 2] = ["openai-organization", "openai-project"];
-/// Fields that go to an upstream of the client's own dialect: they tie the requests of a session
-/// together (caches, sticky routing). Everything that is not named stays here.
-pub(crate) const FORWARDED_SAME: [&str; 14] = [
-    "openai-beta",
-    "session-id",
-    "session_id",
-    "conversation_id",
-    "thread-id",
-    "x-client-request-id",
-    "originator",
-    "x-codex-beta-features",
-    "x-codex-window-id",
-    "x-codex-turn-metadata",
-    "x-codex-turn-state",
-    "x-codex-parent-thread-id",
-    "x-openai-subagent",
-    "x-openai-memgen-request",
-];
-
 /// Where a call goes.
 #[allow(dead_code, reason = "errands of these kinds come next")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +153,9 @@ impl Call {
             .iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
             .collect();
-        let fields = self.fields(provider, intake, &own, &bearer, !body.is_empty());
+        let session = intake.forwarded.session(provider.dialect, self.session.as_deref());
+        let session = session.as_ref().map(|(name, value)| (*name, &**value));
+        let fields = self.fields(provider, intake, &own, &bearer, session, !body.is_empty());
         write_request_head(self.method, &path, &host, fields, length, head).map_err(|why| {
             Failure::new(
                 Fault::proxy(Kind::Server),
@@ -194,13 +175,15 @@ impl Call {
         Ok(())
     }
 
-    /// The header fields; the configuration's `own` come first, so that they win.
+    /// The header fields; the configuration's `own` come first, so that they win. `session` = the
+    /// field that tells it, unless the client sent that itself.
     fn fields<'h>(
         &'h self,
         provider: &'h Provider,
         intake: &'h Intake,
         own: &'h [(String, &'h str)],
         bearer: &'h str,
+        session: Option<(&'h str, &'h str)>,
         has_body: bool,
     ) -> Vec<(&'h str, &'h str)> {
         let mut fields: Vec<(&str, &str)> = Vec::new();
@@ -230,10 +213,8 @@ impl Call {
         if stranger {
             return fields;
         }
-        for (name, value) in &intake.forwarded {
-            if self.same || FORWARDED.contains(&name.as_str()) {
-                add_field(&mut fields, name, value);
-            }
+        for (name, value) in intake.forwarded.fields(provider.dialect, self.same).chain(session) {
+            add_field(&mut fields, name, value);
         }
         for (name, value) in codex_fields::fields(self.session.as_deref()).filter(|_| codex) {
             add_field(&mut fields, name, value);

@@ -11,6 +11,7 @@ mod content;
 pub mod desk;
 mod errand;
 mod exchange;
+mod forward;
 pub mod limit;
 pub mod meter;
 pub mod net;

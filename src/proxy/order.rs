@@ -8,8 +8,9 @@ use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, codex, soften
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
-use crate::proxy::call::{Call, FORWARDED, FORWARDED_SAME, Place};
+use crate::proxy::call::{Call, Place};
 use crate::proxy::content::Content;
+use crate::proxy::forward::Forwarded;
 use crate::proxy::net::Token;
 use crate::proxy::route;
 use crate::transcode::{Form, Transcoder};
@@ -19,9 +20,6 @@ use std::borrow::Cow;
 
 /// How often a request is made anew for an upstream that refuses its parameters.
 const SOFTENED_MAX: u32 = 3;
-/// A forwarded field's value, at most.
-const FORWARDED_BYTES_MAX: usize = 8 << 10;
-
 /// What has to be remembered of a request's head.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
@@ -36,8 +34,8 @@ pub(crate) struct Intake {
     pub(crate) coding: Option<String>,
     /// The client's own credential, unless it is one of ours.
     pub(crate) authorization: Option<String>,
-    /// Fields that may go on to the upstream, their names in lower case.
-    pub(crate) forwarded: Vec<(String, String)>,
+    /// Fields that may go on to the upstream.
+    pub(crate) forwarded: Forwarded,
 }
 
 impl Intake {
@@ -52,16 +50,6 @@ impl Intake {
         {
             return Err(refused(coding::Refused::Unsupported));
         }
-        let named = |name: &[u8]| {
-            let same = |known: &&str| known.as_bytes().eq_ignore_ascii_case(name);
-            FORWARDED.iter().any(same) || FORWARDED_SAME.iter().any(same)
-        };
-        let forwarded = head
-            .fields()
-            .wanted(named)
-            .filter(|field| field.value.len() <= FORWARDED_BYTES_MAX)
-            .filter_map(|field| Some((field.name.to_ascii_lowercase(), field.text()?.to_owned())))
-            .collect();
         Ok(Self {
             dialect,
             chunks: head.version == Version::Http11,
@@ -72,7 +60,7 @@ impl Intake {
                 .authorization
                 .filter(|_| !passed.by_authorization)
                 .map(str::to_owned),
-            forwarded,
+            forwarded: Forwarded::of(head),
         })
     }
 

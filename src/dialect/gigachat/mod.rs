@@ -31,6 +31,19 @@ const OPTIONAL: &[Optional] = &[
     Optional::new("max_tokens"),
 ];
 
+/// What ties a request to a session, and tells whose it is in the logs of either side.
+const CLIENT_FIELDS: &[&str] = &[
+    SESSION_FIELD,
+    "x-request-id",
+    "x-client-id",
+    "x-service-id",
+    "x-operation-id",
+    "x-trace-id",
+    "x-agent-id",
+];
+/// Keeps the requests of a session at the same prompt cache.
+const SESSION_FIELD: &str = "x-session-id";
+
 impl Dialect for GigaChat {
     fn name(&self) -> &'static str {
         "gigachat"
@@ -71,6 +84,14 @@ impl Dialect for GigaChat {
 
     fn optional_parameters(&self) -> &'static [Optional] {
         OPTIONAL
+    }
+
+    fn client_fields(&self) -> &'static [&'static str] {
+        CLIENT_FIELDS
+    }
+
+    fn session_field(&self) -> Option<&'static str> {
+        Some(SESSION_FIELD)
     }
 
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {
