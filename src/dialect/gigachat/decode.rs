@@ -36,9 +36,21 @@ pub(super) struct Decoder {
     calls: u32,
     /// A call's arguments are no object: it stays open until it is known why.
     broken: bool,
+    /// The last `functions_state_id`, escaped.
+    state: String,
+    /// A call whose state may come behind it.
+    held: Option<HeldCall>,
     done: bool,
     /// What the last chunk looked like and where its text went, if it was nothing but text.
     again: Option<(Pattern, Voice)>,
+}
+
+/// A call that waits for the next chunk, texts as they came: its state goes into its id, and an id
+/// that was told cannot be changed.
+#[derive(Debug)]
+struct HeldCall {
+    name: String,
+    arguments: Option<String>,
 }
 
 /// Who speaks in a part without calls.
@@ -138,6 +150,8 @@ impl Decoder {
             worded: false,
             calls: 0,
             broken: false,
+            state: String::new(),
+            held: None,
             done: false,
             again: None,
         }
@@ -148,14 +162,22 @@ impl Decoder {
         self.usage = chunk.usage.or(self.usage);
         if let Some(choice) = &chunk.choice {
             if let Some(message) = choice.message.filter(|it| !it.is_progress()) {
+                if !message.state.is_empty() && self.state != message.state.raw() {
+                    message.state.raw().clone_into(&mut self.state);
+                }
+                self.release(sink);
                 if !message.reasoning.is_empty() {
                     self.speak(Voice::Reasoning, message.reasoning, sink);
                 }
                 if !message.content.is_empty() {
                     self.speak(Voice::Text, message.content, sink);
                 }
-                if let Some(call) = message.call {
-                    self.call(call, message.state, sink);
+                match message.call {
+                    Some(call) if self.state.is_empty() && choice.finish.is_none() => {
+                        self.hold(call);
+                    }
+                    Some(call) => self.call(call, sink),
+                    None => {}
                 }
             }
             if let (Some(reason), None) = (choice.finish, self.finish) {
@@ -241,8 +263,22 @@ impl Decoder {
         }
     }
 
+    /// Keeps a call until the next chunk.
+    fn hold(&mut self, call: WireCall<'_>) {
+        let arguments = call.arguments.map(|arguments| arguments.text().to_owned());
+        self.held = Some(HeldCall { name: call.name.raw().to_owned(), arguments });
+    }
+
+    /// Tells of the call that was kept: its state is here, or will not come.
+    fn release(&mut self, sink: &mut Sink<'_>) {
+        if let Some(HeldCall { name, arguments }) = self.held.take() {
+            let arguments = arguments.as_deref().map(Raw::trusted);
+            self.call(WireCall { name: Escaped::trusted(&name), arguments }, sink);
+        }
+    }
+
     /// A call comes whole.
-    fn call(&mut self, call: WireCall<'_>, state: Escaped<'_>, sink: &mut Sink<'_>) {
+    fn call(&mut self, call: WireCall<'_>, sink: &mut Sink<'_>) {
         if self.broken || call.name.is_empty() {
             return;
         }
@@ -255,7 +291,7 @@ impl Decoder {
         self.hush(sink);
         let entry = self.sent.tools.by_upstream(call.name);
         let kind = entry.map_or(CallKind::Function, |entry| entry.kind);
-        let id = state::call_id(state.raw(), &self.sent.provider, &mut self.ids);
+        let id = state::call_id(&self.state, &self.sent.provider, &mut self.ids);
         let tool = entry.map(Entry::tool);
         let part = Part::Call(Call {
             kind,
@@ -286,6 +322,7 @@ impl Decoder {
             return;
         }
         self.start(Escaped::EMPTY, sink);
+        self.release(sink);
         let broken = |kind, message: &str| Err(Failure::new(Fault::upstream(kind), message));
         let stop = match self.finish {
             Some(Finish::Error) => broken(
