@@ -272,6 +272,7 @@ fn the_habits_of_servers_are_absorbed() {
         ("usage_missing_choices", vec![text.clone(), stop.clone(), format!("{{{usage}}}")], "T0(hi) 3+2=5 End"),
         ("usage_after_done", vec![text.clone(), stop.clone(), done.clone(), format!("{{{usage}}}")], "T0(hi) End"),
         ("usage_total_extra", vec![text.clone(), stop.clone(), r#"{"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":9}}"#.into()], "T0(hi) 3+6=9 End"),
+        ("usage_beside_the_cache", vec![text.clone(), stop.clone(), r#"{"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"precached_prompt_tokens":4}}"#.into()], "T0(hi) 7+2=9 End"),
         ("usage_x_groq", vec![text.clone(), stop.clone(), format!(r#"{{"x_groq":{{{usage}}}}}"#)], "T0(hi) 3+2=5 End"),
         ("no_usage, no_done", vec![text.clone(), stop.clone()], "T0(hi) End"),
         ("no_finish", vec![text.clone(), done.clone()], "T0(hi) End"),

@@ -147,10 +147,10 @@ fn every_form_of_answer_becomes_events() {
                 ),
                 done.clone(),
             ],
-            "T0(hi) 17(2)+42=59 End",
+            "T0(hi) 19(2)+42=61 End",
         ),
         (
-            "usage without the cached",
+            "usage, most of it cached",
             vec![
                 text.clone(),
                 usage(
@@ -233,6 +233,16 @@ fn every_form_of_answer_becomes_events() {
             vec![call("shell", r#","arguments":[1]"#), called.clone()],
             "F[.shell]([1])? BadReply",
         ),
+        (
+            "a call whose state may come behind it, and an error does",
+            vec![shell.clone(), r#"{"status":429,"message":"Too many requests"}"#.into()],
+            "RateLimited",
+        ),
+        (
+            "text behind a call",
+            vec![shell.clone(), text.clone(), called.clone()],
+            "F[.shell]({\"cmd\":\"l\\\"s\"}) T0(hi) Tool",
+        ),
         ("length", vec![text.clone(), end("length")], "T0(hi) Length"),
         ("blacklist", vec![text.clone(), end("blacklist"), done.clone()], "T0(hi) Filter"),
         ("error", vec![text.clone(), end("error"), done.clone()], "T0(hi)? Server"),
@@ -279,7 +289,7 @@ fn every_form_of_answer_becomes_events() {
 fn documents_give_the_same_events() {
     let whole = include_str!("golden/gigachat/call.json");
     for (document, told) in [
-        (whole, "r(Надо глянуть.) T0(Смотрю.) F[.shell]({\"cmd\":\"ls\"}) 150(100)+20=170 Tool"),
+        (whole, "r(Надо глянуть.) T0(Смотрю.) F[.shell]({\"cmd\":\"ls\"}) 250(100)+20=270 Tool"),
         (
             r#"{"choices":[{"message":{"content":"x"},"finish_reason":"blacklist"}]}"#,
             "T0(x) Filter",
@@ -319,22 +329,32 @@ fn an_answer_that_came_as_a_function_is_text() {
 
 #[test]
 fn the_state_of_a_call_comes_back_with_it() {
-    let call = chunk(
-        r#"{"function_call":{"name":"shell","arguments":{}},"functions_state_id":"77d3fb14-457a-46ba-937e-8d856156d003"}"#,
-    );
-    let (answer, _) = decode(&[&call, &end("function_call")], sent(), false);
-    assert_eq!(answer.stop, Some(Stop::Tool));
-    let AnswerKind::Call { id, .. } = &answer.parts[0].kind else { panic!("{answer:?}") };
-    for (provider, state) in
-        [("up", json!("77d3fb14-457a-46ba-937e-8d856156d003")), ("other", Value::Null)]
-    {
-        let body = format!(
-            r#"{{"model":"m","input":[{{"role":"user","content":"x"}},
-                {{"type":"function_call","call_id":"{id}","name":"shell","arguments":"{{}}"}},
-                {{"type":"function_call_output","call_id":"{id}","output":"y"}}]}}"#
-        );
-        let (body, _) = encode("responses", &body, &Quirks::default(), provider);
-        assert_eq!(body["messages"][1]["functions_state_id"], state, "{body}");
+    const STATE: &str = r#""functions_state_id":"77d3fb14-457a-46ba-937e-8d856156d003""#;
+    const CALL: &str = r#""function_call":{"name":"shell","arguments":{}}"#;
+    let last =
+        format!(r#"{{"choices":[{{"delta":{{{STATE}}},"finish_reason":"function_call"}}]}}"#);
+    for (name, frames) in [
+        ("with it", vec![chunk(&format!("{{{CALL},{STATE}}}")), end("function_call")]),
+        ("before it", vec![chunk(&format!("{{{STATE}}}")), chunk(&format!("{{{CALL}}}"))]),
+        ("behind it", vec![chunk(&format!("{{{CALL}}}")), chunk(&format!("{{{STATE}}}"))]),
+        ("at the end", vec![chunk(&format!("{{{CALL}}}")), last]),
+    ] {
+        let mut frames: Vec<&str> = frames.iter().map(String::as_str).collect();
+        frames.push("[DONE]");
+        let (answer, _) = decode(&frames, sent(), false);
+        assert_eq!(answer.stop, Some(Stop::Tool), "{name}");
+        let AnswerKind::Call { id, .. } = &answer.parts[0].kind else { panic!("{answer:?}") };
+        for (provider, state) in
+            [("up", json!("77d3fb14-457a-46ba-937e-8d856156d003")), ("other", Value::Null)]
+        {
+            let body = format!(
+                r#"{{"model":"m","input":[{{"role":"user","content":"x"}},
+                    {{"type":"function_call","call_id":"{id}","name":"shell","arguments":"{{}}"}},
+                    {{"type":"function_call_output","call_id":"{id}","output":"y"}}]}}"#
+            );
+            let (body, _) = encode("responses", &body, &Quirks::default(), provider);
+            assert_eq!(body["messages"][1]["functions_state_id"], state, "{name} {body}");
+        }
     }
 }
 

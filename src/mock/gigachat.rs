@@ -96,9 +96,10 @@ const fn reason(stop: Stop, calls: bool) -> &'static str {
 fn write_usage(usage: Usage, out: &mut Vec<u8>) {
     json::key("usage", out);
     out.push(b'{');
-    json::member_number("prompt_tokens", usage.input, out);
+    // The cached ones are told beside those that are billed.
+    json::member_number("prompt_tokens", usage.input.saturating_sub(usage.cached), out);
     json::member_number("completion_tokens", usage.output, out);
-    json::member_number("total_tokens", usage.total, out);
+    json::member_number("total_tokens", usage.total.saturating_sub(usage.cached), out);
     json::member_number("precached_prompt_tokens", usage.cached, out);
     out.push(b'}');
 }

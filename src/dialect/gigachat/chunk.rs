@@ -185,10 +185,12 @@ fn read_usage(cursor: &mut Cursor<'_>) -> Result<Usage, Bad> {
         *slot = value.skip()?.text().parse().ok().filter(|n| *n < 1 << 53).unwrap_or(0);
         Ok(())
     })?;
-    if usage.cached > usage.input {
-        // What the cache gave is not in the prompt's tokens of such an answer.
-        usage.input += usage.cached;
-    }
+    // GigaChat counts what it bills: `prompt_tokens` and `total_tokens` are without the tokens of the
+    // cache, which stand beside them. Its guide on counting tokens says that the total is what is
+    // billed and that cached tokens are not, and the recordings in its Python SDK agree: a prompt of
+    // 19 tokens in API v2 is 17 with 2 `precached_prompt_tokens` in v1.
+    // <https://developers.sber.ru/docs/ru/gigachat/guides/counting-tokens>
+    usage.input += usage.cached;
     usage.total = usage.total.max(usage.input + usage.output);
     Ok(usage)
 }

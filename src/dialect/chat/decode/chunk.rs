@@ -347,14 +347,17 @@ fn says_something(error: Raw<'_>) -> bool {
 fn read_usage(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Bad> {
     let (mut input, mut output, mut total) = (None, None, None);
     let (mut cached, mut cache_write, mut reasoning) = (0, 0, 0);
+    // GigaChat tells the cache's tokens beside those of the prompt, not as a part of them.
+    let mut beside = 0;
     cursor.object(|key, value| {
         match key {
             "prompt_tokens" | "input_tokens" => input = count(value)?,
             "completion_tokens" | "output_tokens" => output = count(value)?,
             "total_tokens" => total = count(value)?,
-            "prompt_cache_hit_tokens" | "cached_tokens" | "precached_prompt_tokens" => {
+            "prompt_cache_hit_tokens" | "cached_tokens" => {
                 cached = cached.max(count(value)?.unwrap_or(0));
             }
+            "precached_prompt_tokens" => beside = count(value)?.unwrap_or(0),
             "reasoning_tokens" => reasoning = reasoning.max(count(value)?.unwrap_or(0)),
             "prompt_tokens_details" | "input_tokens_details" if value.kind()? == Kind::Object => {
                 value.object(|key, value| {
@@ -383,7 +386,8 @@ fn read_usage(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Bad> {
     if input.is_none() && output.is_none() {
         return Ok(None);
     }
-    let (input, mut output) = (input.unwrap_or(0), output.unwrap_or(0));
+    let (input, mut output) = (input.unwrap_or(0).saturating_add(beside), output.unwrap_or(0));
+    cached = cached.max(beside);
     let sum = input.saturating_add(output);
     // Some leave the reasoning out of the completion's tokens but not out of the total.
     let total = total.filter(|total| *total > sum).unwrap_or(sum);
