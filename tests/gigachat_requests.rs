@@ -11,6 +11,7 @@
 use patchbay::dialect::quirks::{Quirks, ReasoningBack};
 use patchbay::dialect::{self, Dialect, Sent, Target};
 use patchbay::fault::Failure;
+use patchbay::fuzzing::gigachat::in_order;
 use patchbay::fuzzing::readers;
 use patchbay::fuzzing::request::Way;
 use serde_json::{Value, json};
@@ -45,41 +46,6 @@ fn chat(members: &str) -> (Value, Vec<String>) {
             .unwrap();
     in_order(&body);
     (body, sent.dropped)
-}
-
-/// What GigaChat requires of every request.
-fn in_order(body: &Value) {
-    let mut called: Option<&str> = None;
-    let messages = body["messages"].as_array().unwrap();
-    assert!(!messages.is_empty(), "{body}");
-    let mut last = "";
-    for (at, message) in messages.iter().enumerate() {
-        let role = message["role"].as_str().unwrap();
-        assert!(message["content"].is_string(), "{message}");
-        assert!(role != last, "two neighbours of one role: {body}");
-        assert!((role == "system") <= (at == 0), "system text at {at}: {body}");
-        if let Some(name) = called.take() {
-            assert_eq!((role, message["name"].as_str()), ("function", Some(name)), "{body}");
-            let result: Value = serde_json::from_str(message["content"].as_str().unwrap()).unwrap();
-            assert!(result.is_object(), "{message}");
-        } else {
-            assert!(["system", "user", "assistant"].contains(&role), "{message}");
-        }
-        if let Some(call) = message.get("function_call") {
-            assert_eq!(role, "assistant");
-            assert!(call["arguments"].is_object(), "{message}");
-            called = call["name"].as_str();
-            assert!(called.is_some(), "{message}");
-        }
-        last = role;
-    }
-    assert_eq!(called, None, "a call without a result: {body}");
-    assert_eq!(body.get("functions").is_some(), body.get("function_call").is_some(), "{body}");
-    for function in body["functions"].as_array().into_iter().flatten() {
-        assert!(function["name"].is_string() && function["parameters"].is_object(), "{function}");
-    }
-    let effort = &body["reasoning_effort"];
-    assert!(effort.is_null() || ["low", "medium", "high"].contains(&effort.as_str().unwrap()));
 }
 
 const AGENT: &str = include_str!("golden/gigachat/agent.json");

@@ -19,8 +19,9 @@ const STREAM_BYTES_MAX: usize = 64 * 1024;
 pub fn streams(bytes: &[u8]) {
     let Some((&by, rest)) = bytes.split_first() else { return };
     let side = |bit: u8| if by & bit == 0 { "chat" } else { "responses" };
-    let Some(setup) = Setup::streams(side(1), side(2)) else { return };
-    let relay = (by & 3 == 0 || by & 3 == 3) && by & 4 != 0;
+    let upstream = if by & 64 == 0 { side(1) } else { "gigachat" };
+    let Some(setup) = Setup::streams(upstream, side(2)) else { return };
+    let relay = upstream == side(2) && by & 4 != 0;
     let model = (by & 8 != 0).then(|| "renamed".to_owned());
     let stream = unfold(rest);
     let piece = [usize::MAX, 1, 7, 300][usize::from(by >> 4 & 3)];

@@ -2,6 +2,7 @@
 //! and panics when a property does not hold. Not part of the public interface.
 
 pub mod frames;
+pub mod gigachat;
 pub mod http1;
 pub mod json;
 pub mod learned;

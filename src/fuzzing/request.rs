@@ -1,6 +1,7 @@
 //! Requests from one dialect into another: valid JSON, the same every time, in the order that
 //! upstreams enforce, and nothing lost in silence.
 
+use super::gigachat;
 use super::readers::{self, End, Seen, strict};
 use crate::dialect::event::{Event, Part, Stop};
 use crate::dialect::ids::Ids;
@@ -80,9 +81,10 @@ impl Way {
 
     fn chosen(by: u8, habit: u8) -> Option<Self> {
         let side = |bit: u8| if by & bit == 0 { "chat" } else { "responses" };
+        let upstream = if by & 4 == 0 { side(2) } else { "gigachat" };
         Some(Self {
             client: dialect::by_name(side(1))?,
-            upstream: dialect::by_name(side(2))?,
+            upstream: dialect::by_name(upstream)?,
             quirks: Some(habits(habit)),
             strict: false,
         })
@@ -104,7 +106,7 @@ fn habits(number: u8) -> Quirks {
         "api.z.ai",
     ];
     let base = Quirks::default();
-    match usize::from(number) % (HOSTS.len() + 4) {
+    match usize::from(number) % (HOSTS.len() + 5) {
         host if host < HOSTS.len() => Quirks::for_host(HOSTS[host]),
         10 => Quirks {
             one_system_message: true,
@@ -135,7 +137,7 @@ fn habits(number: u8) -> Quirks {
             effort: EffortStyle::Passed,
             ..base
         },
-        _ => Quirks {
+        13 => Quirks {
             plain_input: true,
             forced_store_off: true,
             instructions_required: true,
@@ -143,6 +145,7 @@ fn habits(number: u8) -> Quirks {
             reasoning_back: ReasoningBack::Never,
             ..base
         },
+        _ => Quirks::for_host("api.giga.chat"),
     }
 }
 
@@ -205,6 +208,7 @@ fn upstream_reads(way: &Way, out: &[u8], sent: &Sent) {
     let quirks = way.quirks.clone().unwrap_or_default();
     match way.upstream.name() {
         "chat" => chat_order(&body, &quirks),
+        "gigachat" => gigachat::in_order(&body),
         _ => responses_order(&body, &quirks),
     }
 }
@@ -315,6 +319,9 @@ fn responses_order(body: &Value, quirks: &Quirks) {
 /// A client that sends just this body to an upstream of its own dialect gets it there unchanged, at
 /// the latest the second time.
 fn stable(way: &Way, out: &[u8]) {
+    if !way.upstream.serves_clients() {
+        return;
+    }
     let same = Way { client: way.upstream, ..way.clone() };
     let once = match same.translate(out) {
         Ok((once, _)) => once,
@@ -408,7 +415,11 @@ fn in_order(way: &Way, request: &Request<'_>, out: &[u8]) {
         }
     }
     let Some(body) = strict(out) else { return };
+    // System text that stands later is the user's there.
+    let late = request.items.iter().skip_while(|item| is_system(item)).any(is_system);
     match way.upstream.name() {
+        "gigachat" if late => return,
+        "gigachat" => after.say_all(list(&body, "messages")),
         // There, system text becomes something else.
         "chat" if quirks.one_system_message || !quirks.json_schema => return,
         "chat" => after.say_all(list(&body, "messages")),
@@ -418,6 +429,10 @@ fn in_order(way: &Way, request: &Request<'_>, out: &[u8]) {
         }
     }
     assert_eq!(after, before, "{}", out.escape_ascii());
+}
+
+fn is_system(item: &Item<'_>) -> bool {
+    matches!(item, Item::Message { role: Role::System | Role::Developer, .. })
 }
 
 /// An answer to the request, which repeats parts of it, is one that a strict reader takes.
