@@ -3,7 +3,7 @@
 pub(super) use super::log::start as start_log;
 
 use super::variables::Variables;
-use patchbay::config::{self, Config, Credential, Overrides, World};
+use patchbay::config::{self, Config, Overrides, World};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::{Ending, Proxy, watch_signals};
 use std::fs::{self, File, OpenOptions};
@@ -30,11 +30,7 @@ pub(super) fn load(
     let config = config::load(file.zip(text.as_deref()), overrides, World { var: &var, cores })?;
     let mut certificates = Vec::new();
     for (index, provider) in config.providers.iter().enumerate() {
-        let tokens = match &provider.credential {
-            Credential::CodexAuth(auth) => auth.token_url.tls || auth.key_url.tls,
-            _ => false,
-        };
-        if !provider.url.tls && !tokens {
+        if !provider.speaks_tls() {
             continue;
         }
         let pem = match &provider.ca_file {

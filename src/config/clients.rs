@@ -1,8 +1,8 @@
 //! Who may call, and how often.
 
 use super::build::{World, check_pattern, path_of};
+use super::credential::{secret, secret_file};
 use super::file::{Clients, KeyTable};
-use super::provider::{secret, secret_file};
 use super::value::Number;
 use super::{ClientKey, Rate};
 use std::path::Path;

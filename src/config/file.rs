@@ -92,7 +92,8 @@ pub(super) struct Provider {
     /// What a URL that does not name the whole operation is completed by, instead of `/v1`.
     pub(super) base_path: Option<String>,
     pub(super) dialect: Option<String>,
-    pub(super) credential: Option<Credential>,
+    pub(super) credential: Option<Credentials>,
+    pub(super) callers: Option<Callers>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
     pub(super) ca_file: Option<PathBuf>,
@@ -110,14 +111,52 @@ pub(super) struct Provider {
     pub(super) instructions: Option<Wording>,
 }
 
-/// `credential = { kind = "...", ... }`
+/// `credential = { kind = "...", ... }`, or a list of such tables.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    /// It, or an error.
+    One(Credential),
+    /// The first whose secrets are there.
+    First(Vec<Credential>),
+}
+
+/// `{ kind = "...", ... }`
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Credential {
     None {},
     Client {},
-    Key { env: Option<String>, file: Option<PathBuf> },
-    CodexAuth { path: Option<PathBuf>, token_url: Option<String>, key_url: Option<String> },
+    Key {
+        env: Option<String>,
+        file: Option<PathBuf>,
+    },
+    CodexAuth {
+        path: Option<PathBuf>,
+        token_url: Option<String>,
+        key_url: Option<String>,
+    },
+    ClientCredentials {
+        env: Option<String>,
+        file: Option<PathBuf>,
+        scope: Option<String>,
+        token_url: Option<String>,
+    },
+    Password {
+        user_env: Option<String>,
+        password_env: Option<String>,
+        token_url: Option<String>,
+    },
+}
+
+/// `callers = { ... }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Callers {
+    pub(super) enabled: Option<Switch>,
+    pub(super) scope: Option<String>,
+    pub(super) token_url: Option<String>,
+    pub(super) password_url: Option<String>,
+    pub(super) max: Option<Number>,
 }
 
 /// An element of `models`: a name, or a table with a name and what is known of the model.

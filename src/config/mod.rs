@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod clients;
+mod credential;
 mod expand;
 mod file;
 mod nearest;
@@ -12,8 +13,8 @@ mod url;
 mod value;
 
 pub use build::{Overrides, World, address, load};
+pub use credential::{Callers, CodexAuth, Credential, Grant, GrantKind, codex_auth_path};
 pub use preset::PRESETS;
-pub use provider::codex_auth_path;
 
 use crate::dialect::Dialect;
 use crate::dialect::quirks::{EffortStyle, Quirks};
@@ -98,6 +99,8 @@ pub struct Provider {
     pub url: Url,
     /// What proves that we may.
     pub credential: Credential,
+    /// Clients may bring an account of their own, and then nothing else is used for them.
+    pub callers: Option<Callers>,
     /// Headers sent with every request, checked: legal names and values.
     pub headers: Vec<(String, String)>,
     /// Certificates trusted next to the built-in roots.
@@ -162,42 +165,6 @@ pub struct Url {
     /// The full path of the operation, with the query if there is one
     /// (`/v1/chat/completions`).
     pub path: String,
-}
-
-/// How requests to a provider are authorised.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// Not at all.
-    None,
-    /// `Authorization: Bearer` with this secret.
-    Key(String),
-    /// The caller's own `Authorization` passes through.
-    Client,
-    /// The tokens of `codex login`, refreshed; else the API key of the same file.
-    CodexAuth(CodexAuth),
-}
-
-/// Where the tokens of `codex login` are, and where they are refreshed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CodexAuth {
-    /// `auth.json`.
-    pub path: PathBuf,
-    /// The token endpoint.
-    pub token_url: Url,
-    /// Where requests go when the file holds only an API key.
-    pub key_url: Url,
-}
-
-impl std::fmt::Debug for Credential {
-    /// Never shows the secret.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Key(_) => "Key(..)",
-            Self::Client => "Client",
-            Self::CodexAuth(_) => "CodexAuth(..)",
-        })
-    }
 }
 
 /// A key that a client may show.

@@ -1,20 +1,16 @@
 //! Upstreams, as flags and files describe them.
 
 use super::build::{Overrides, World, absolute, path_of};
-use super::expand::is_name;
+use super::credential;
 use super::file::{self, File};
 use super::value::Wording;
-use super::{CodexAuth, Credential, Model, Provider, Url};
+use super::{Model, Provider, Url};
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The upstream of `--auth-path` alone.
 const CHATGPT: &str = "https://chatgpt.com/backend-api/codex/responses";
-/// Where the tokens of `codex login` are refreshed.
-const TOKEN_URL: &str = "https://auth.openai.com/oauth/token";
-/// Where the API key of `auth.json` is good for.
-const KEY_URL: &str = "https://api.openai.com";
 /// Tells a model made for Codex which harness it really is in.
 const BRIDGE: &str = include_str!("../presets/bridge.md");
 /// For requests that bring no system text.
@@ -61,7 +57,8 @@ pub(super) fn apply_upstream(file: &mut File, overrides: &Overrides) -> Result<(
             (None, Some(_)) => (Some(CHATGPT.to_owned()), None),
             (None, None) => {
                 let env = Some(OPENAI_KEY.to_owned());
-                (Some(OPENAI.to_owned()), Some(file::Credential::Key { env, file: None }))
+                let key = file::Credential::Key { env, file: None };
+                (Some(OPENAI.to_owned()), Some(file::Credentials::One(key)))
             }
         };
         let made = file::Provider { url, credential, ..file::Provider::default() };
@@ -85,18 +82,21 @@ pub(super) fn apply_upstream(file: &mut File, overrides: &Overrides) -> Result<(
         }
         if let Some(env) = &overrides.api_key_env {
             let env = Some(env.clone());
-            provider.credential = Some(file::Credential::Key { env, file: None });
+            let key = file::Credential::Key { env, file: None };
+            provider.credential = Some(file::Credentials::One(key));
         }
         if let Some(typed) = &overrides.auth_path {
             let typed = Some(absolute(typed));
             match &mut provider.credential {
-                Some(file::Credential::CodexAuth { path, .. }) => *path = typed,
+                Some(file::Credentials::One(file::Credential::CodexAuth { path, .. })) => {
+                    *path = typed;
+                }
                 other => {
-                    *other = Some(file::Credential::CodexAuth {
+                    *other = Some(file::Credentials::One(file::Credential::CodexAuth {
                         path: typed,
                         token_url: None,
                         key_url: None,
-                    });
+                    }));
                 }
             }
         }
@@ -127,7 +127,6 @@ pub(super) fn provider(
         None => Quirks::for_host(&url.host),
     };
     let quirks = overlay(&profile, written.quirks)?;
-    let credential = credential(written.credential, dialect, folder, world)?;
     let mut headers = Vec::new();
     for (field, value) in written.headers {
         headers.push(header(&field, &value)?);
@@ -144,11 +143,16 @@ pub(super) fn provider(
         Some(base) => url.with_base(base, dialect.path())?,
         None => url,
     };
+    let url = url.with_operation(dialect.path());
+    let place = credential::Place { url: &url, operation: dialect.path(), folder, world };
+    let callers = place.callers(written.callers, written.credential.as_ref())?;
+    let credential = place.credential(written.credential, callers.is_some())?;
     Ok(Provider {
         name: name.to_owned(),
         dialect,
-        url: url.with_operation(dialect.path()),
+        url,
         credential,
+        callers,
         headers,
         ca_file: written.ca_file.map(|path| path_of(&path, folder, world)).transpose()?,
         delay_acks: written.delay_acks.unwrap_or(false),
@@ -167,50 +171,6 @@ fn wording(written: Option<Wording>, usual: &str) -> Option<String> {
         Some(Wording::Switch(true)) => Some(usual.trim_end().to_owned()),
         Some(Wording::Text(text)) => Some(text),
     }
-}
-
-fn credential(
-    written: Option<file::Credential>,
-    dialect: &dyn Dialect,
-    folder: &Path,
-    world: World<'_>,
-) -> Result<Credential, String> {
-    Ok(match written {
-        None | Some(file::Credential::None {}) => Credential::None,
-        Some(file::Credential::Client {}) => Credential::Client,
-        Some(file::Credential::Key { env: Some(env), file: None }) => {
-            Credential::Key(secret(&env, world)?)
-        }
-        Some(file::Credential::Key { env: None, file: Some(path) }) => {
-            Credential::Key(secret_file(&path_of(&path, folder, world)?)?)
-        }
-        Some(file::Credential::Key { .. }) => {
-            return Err("a key comes from `env` or from `file`: write one of them".to_owned());
-        }
-        Some(file::Credential::CodexAuth { path, token_url, key_url }) => {
-            let path = match path {
-                Some(path) => path_of(&path, folder, world)?,
-                None => codex_auth_path(world).ok_or("credential: name the `path` of auth.json")?,
-            };
-            // The same variable as for the Codex CLI itself.
-            let token_url = (world.var)("CODEX_REFRESH_TOKEN_URL_OVERRIDE")
-                .filter(|url| !url.is_empty())
-                .or(token_url);
-            let token_url = Url::parse(token_url.as_deref().unwrap_or(TOKEN_URL))?;
-            let key_url = Url::parse(key_url.as_deref().unwrap_or(KEY_URL))?;
-            let key_url = key_url.with_operation(dialect.path());
-            Credential::CodexAuth(CodexAuth { path, token_url, key_url })
-        }
-    })
-}
-
-/// Where `codex login` leaves its tokens: `$CODEX_HOME/auth.json`, else `~/.codex/auth.json`.
-/// `None` when neither variable is set.
-#[must_use]
-pub fn codex_auth_path(world: World<'_>) -> Option<PathBuf> {
-    let var = |name| (world.var)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = var("CODEX_HOME").or_else(|| var("HOME").map(|home| home.join(".codex")));
-    home.map(|home| home.join("auth.json"))
 }
 
 /// The dialect that was named, or the one whose operation the URL ends in, or Chat Completions.
@@ -232,41 +192,6 @@ fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, St
         )),
         _ => Ok(found),
     }
-}
-
-/// A secret from the environment.
-///
-/// # Errors
-/// Which variable is missing, empty, or holds no key.
-pub(super) fn secret(name: &str, world: World<'_>) -> Result<String, String> {
-    if !is_name(name) {
-        return Err(format!(
-            "`{name}` is no name of an environment variable: give the name, not the key itself"
-        ));
-    }
-    let value = (world.var)(name).map(|value| value.trim().to_owned()).unwrap_or_default();
-    if value.is_empty() {
-        return Err(format!("missing or empty env var: {name}"));
-    }
-    if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("the env var {name} holds characters that no key has"));
-    }
-    Ok(value)
-}
-
-/// A secret that is all of a file.
-///
-/// # Errors
-/// Why the file cannot be read, or that it holds no key.
-pub(super) fn secret_file(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| format!("cannot read the key in {shown}: {why}"))?;
-    let value = text.trim();
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("the file {shown} does not hold just one key"));
-    }
-    Ok(value.to_owned())
 }
 
 /// Lays the keys of a `quirks` table over a profile.

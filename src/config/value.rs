@@ -1,6 +1,6 @@
 //! Values that can be written in more than one way, above all as text: `${NAME}` is always text.
 
-use super::file::{Key, KeyTable, Model, ModelTable};
+use super::file::{Credential, Credentials, Key, KeyTable, Model, ModelTable};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -171,6 +171,38 @@ impl<'de> Deserialize<'de> for Key {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Key, A::Error> {
                 KeyTable::deserialize(MapAccessDeserializer::new(map)).map(Key)
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Credentials;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a credential's table with its `kind`, or a list of such tables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Credentials, A::Error> {
+                let one = Credential::deserialize(MapAccessDeserializer::new(map));
+                one.map(Credentials::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Credentials, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    all.push(one);
+                }
+                if all.is_empty() {
+                    return Err(A::Error::custom(
+                        "an empty list: write { kind = \"none\" } for no credential",
+                    ));
+                }
+                Ok(Credentials::First(all))
             }
         }
         from.deserialize_any(Reader)

@@ -193,7 +193,9 @@ impl Call {
             let token = self.token.as_deref();
             let authorization = match &provider.credential {
                 Credential::None => None,
-                Credential::CodexAuth(_) => token.map(|token| token.authorization.as_str()),
+                Credential::CodexAuth(_) | Credential::Grant(_) => {
+                    token.map(|token| token.authorization.as_str())
+                }
                 Credential::Key(_) => Some(bearer),
                 Credential::Client => intake.authorization.as_deref(),
             };

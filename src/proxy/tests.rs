@@ -143,6 +143,7 @@ impl Stage {
                 path: format!("/v1{}", dialect::by_name(upstream).unwrap().path()),
             },
             credential: Credential::Key("sk-secret".to_owned()),
+            callers: None,
             headers: vec![("X-Team".to_owned(), "blue".to_owned())],
             ca_file: None,
             delay_acks: false,

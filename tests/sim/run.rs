@@ -56,6 +56,7 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
         dialect: dialect::by_name(dialect).ok_or(format!("no dialect {dialect}"))?,
         url: Url { tls: false, host: format!("{name}.sim"), port, path: path.to_owned() },
         credential: Credential::Key("sim-key".to_owned()),
+        callers: None,
         headers: Vec::new(),
         ca_file: None,
         delay_acks: false,

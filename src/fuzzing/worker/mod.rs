@@ -262,6 +262,7 @@ fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
         dialect: dialect::by_name(dialect)?,
         url: Url { tls: false, host: format!("{name}.fuzz"), port, path: "/v1/x".to_owned() },
         credential: Credential::Key("secret".to_owned()),
+        callers: None,
         headers: Vec::new(),
         ca_file: None,
         delay_acks: false,

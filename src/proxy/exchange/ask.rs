@@ -24,7 +24,7 @@ impl<N: Net> Worker<N> {
             return self.lose(client, exchange, now);
         };
         if let Some(provider) = config.providers.get(call.provider)
-            && matches!(provider.credential, Credential::CodexAuth(_))
+            && matches!(provider.credential, Credential::CodexAuth(_) | Credential::Grant(_))
             && !call.is_to_stranger()
         {
             let shown = match self.shared.net.token(call.provider) {
