@@ -5,14 +5,16 @@
 mod support;
 
 use patchbay::mock::script::Script;
-use patchbay::mock::{Options, PROMPT_TOKENS, Server, Wire};
+use patchbay::mock::{GigaChat, Options, PROMPT_TOKENS, Server, Wire};
 use serde_json::{Value, json};
 use support::{Client, Patchbay, Reply, Then, Upstream, reply_stream};
 
 const CLIENTS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
 
 fn mock() -> Server {
-    Server::start(&Options { wire: Some(Wire::GigaChat), ..Options::default() }).unwrap()
+    let access_tokens = vec!["upstream-secret".to_owned()];
+    let gigachat = GigaChat { access_tokens, ..GigaChat::default() };
+    Server::start(&Options { wire: Some(Wire::GigaChat), gigachat, ..Options::default() }).unwrap()
 }
 
 fn proxy(address: std::net::SocketAddr) -> Patchbay {

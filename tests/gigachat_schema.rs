@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use patchbay::fuzzing::schema::{Normalised, accepted, samples, schema, valid};
+use patchbay::fuzzing::schema::{Normalised, samples, schema, valid};
+use patchbay::mock::gigachat::accepted;
 use patchbay::wire::json::{self, Raw};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

@@ -4,7 +4,7 @@
 mod support;
 
 use patchbay::mock::script::Script;
-use patchbay::mock::{Options, Server};
+use patchbay::mock::{GigaChat, Options, Server};
 use patchbay::proxy::transport::TlsTable;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -111,6 +111,10 @@ fn wrong_flags_are_named() {
         (&["--dialect", "gemini"], 2, "there are chat, responses, codex, gigachat"),
         (&["--tls-cert", "x.pem"], 2, "--tls-key"),
         (&["--tls-cert", "/no.pem", "--tls-key", "/no.pem"], 1, "cannot read the certificate"),
+        (&["--tls-client-ca", "x.pem"], 2, "--tls-cert"),
+        (&["--account", "anna"], 1, "--account takes ID:SECRET"),
+        (&["--scenes", "/no.json"], 1, "cannot read the scenes /no.json"),
+        (&["--scenes", "Cargo.toml"], 1, "the scenes Cargo.toml are wrong"),
         (&["--workers", "0"], 1, "it must be from 1 to"),
         (&["--port", &port], 1, "cannot listen on 127.0.0.1:"),
         (&["--port", &port, "--workers", "2"], 1, "cannot listen on 127.0.0.1:"),
@@ -146,17 +150,19 @@ fn the_help_says_how_large_frames_are() {
     let help =
         String::from_utf8(command.args(["mock", "--help"]).output().unwrap().stdout).unwrap();
     assert!(help.contains(said), "{help}");
-    let server = Server::start(&Options::default()).unwrap();
+    let gigachat = GigaChat { access_tokens: vec!["x".to_owned()], ..GigaChat::default() };
+    let server = Server::start(&Options { gigachat, ..Options::default() }).unwrap();
     let model = r#""model":"mock:deltas=12000,bytes=10","stream":true"#;
     for (path, more, sizes) in [
         (PATH, "", 253..=253),
         (PATH, r#","stream_options":{"include_usage":true}"#, 266..=266),
         ("/v1/responses", "", 218..=222),
         ("/backend-api/codex/responses", r#","store":false,"instructions":"x""#, 218..=222),
-        ("/api/v1/chat/completions", "", 135..=135),
+        ("/api/v1/chat/completions", r#","messages":[{"role":"user","content":"hi"}]"#, 135..=135),
     ] {
         let mut client = Client::connect(server.address());
-        client.send_post(path, &[], &format!("{{{model}{more}}}"));
+        let fields = [("authorization", "Bearer x")];
+        client.send_post(path, &fields, &format!("{{{model}{more}}}"));
         let text = client.reply().text();
         let frames = text.split_inclusive("\n\n");
         let deltas: Vec<usize> = frames
@@ -274,4 +280,42 @@ fn tls_carries_the_same_answers() {
     plain.send_get("/healthz");
     let reply = plain.reply();
     assert!(reply.status == 400 && reply.text().contains("https://"), "{reply:?}");
+}
+
+#[test]
+fn clients_without_a_certificate_are_turned_away_where_one_is_asked_for() {
+    let own = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (served, known, stranger) = (own("127.0.0.1"), own("known"), own("stranger"));
+    let table = TlsTable::new(&[]).unwrap();
+    let (certificate, key) = (served.cert.pem(), served.signing_key.serialize_pem());
+    let clients = known.cert.pem();
+    table.set_server_for(certificate.as_bytes(), key.as_bytes(), Some(clients.as_bytes())).unwrap();
+    let options = Options { tls: Some(Arc::new(table)), ..Options::default() };
+    let server = Server::start(&options).unwrap();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(served.cert.der().clone()).unwrap();
+    let health = |shown: Option<&rcgen::CertifiedKey<rcgen::KeyPair>>| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots.clone());
+        let config = match shown {
+            None => config.with_no_client_auth(),
+            Some(shown) => {
+                let key = shown.signing_key.serialize_der().try_into().unwrap();
+                config.with_client_auth_cert(vec![shown.cert.der().clone()], key).unwrap()
+            }
+        };
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::from(server.address().ip());
+        let session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut client = BufReader::new(StreamOwned::new(session, stream));
+        client.get_mut().write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")?;
+        read_reply(&mut client).map(|reply| reply.status)
+    };
+    assert_eq!(health(Some(&known)).unwrap(), 200);
+    assert!(health(None).is_err());
+    assert!(health(Some(&stranger)).is_err());
 }

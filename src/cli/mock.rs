@@ -3,15 +3,17 @@
 use super::common;
 use patchbay::config::address;
 use patchbay::mock::script::Script;
-use patchbay::mock::{Options, Server, Wire};
+use patchbay::mock::{GigaChat, Options, Scene, Server, Wire, read_scenes};
 use patchbay::proxy::transport::TlsTable;
 use patchbay::reactor::watch_signals;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What stands behind the flags in `--help`.
 pub(crate) const HELP: &str = "\
@@ -24,17 +26,26 @@ Paths:
   POST /v1/chat/completions            chat: Chat Completions (also without /v1)
   POST /v1/responses                   responses: Responses (also without /v1)
   POST /backend-api/codex/responses    codex: the Codex backend of ChatGPT, with its refusals
-  POST /api/v1/chat/completions        gigachat, and POST /api/v2/oauth for a token of it
-  GET  /v1/models, /healthz, /counters (requests, deltas, bytes, open connections, answers)
+  POST /api/v1/chat/completions        gigachat, with its refusals
+  POST /api/v2/oauth, /api/v1/token    tokens of gigachat for an account
+  POST /api/v1/embeddings, /api/v1/files; GET /api/v1/models, /api/v1/files[/ID]
+  GET  /v1/models, /healthz, /counters (requests, deltas, bytes, open connections, answers; of
+       gigachat tokens, uploads, accounts by their ids, and refusals by their reasons)
 
 What is simulated, and what is not:
   The text, the arguments ({\"call\":0,\"text\":...} of the request's first function tool, tool_0
   without one) and the token counts (a delta is a token, a prompt 16) follow from the script
   alone. Of a request only model, stream, stream_options, tools and functions are looked at; the
-  Codex path also asks for store, stream and instructions as the backend does. Any key passes.
+  Codex path also asks for store, stream and instructions as the backend does. Any key passes,
+  but GigaChat takes nothing but its tokens, and refuses what the real one is known to refuse:
+  unknown members, a second system message, temperature 0, results that are no JSON objects or
+  have no call, schemas that are not normalised, functions without function_call, unknown files.
   Answers do not repeat a request's instructions, tools or settings. Without stream: true the
-  same answer comes as one document. GigaChat answers with one call at most. The model is always
-  mock-model; ids and times are new in each answer.
+  same answer comes as one document. GigaChat answers with one call at most, of a function that
+  may be called. The model is always mock-model; ids and times are new in each answer.
+  A scene is chosen by what the user said last: the first whose \"when\" is in it. Its calls are
+  made one behind the other, each when the result of the last is there; then its text is said,
+  in which {results} and {attachments} (their number) are filled in.
   A delta frame is 243 bytes and its text in chat (256 with include_usage), 208 to 212 in
   responses and codex, 125 in gigachat; a write adds 12 bytes of chunk framing.
   frames counts server-sent events, those before and behind the deltas and [DONE] too; each write
@@ -59,8 +70,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, env = "PATCHBAY_MOCK_WORKERS")]
     workers: usize,
 
-    /// Answer this wire API alone: chat, responses, codex or gigachat (then also at
-    /// /v1/chat/completions) [default: all; the path decides].
+    /// Answer this wire API alone: chat, responses, codex or gigachat (then also below
+    /// /v1) [default: all; the path decides].
     #[arg(long, value_name = "NAME", env = "PATCHBAY_MOCK_DIALECT")]
     dialect: Option<Wire>,
 
@@ -71,6 +82,10 @@ pub(crate) struct Args {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// Take only clients that show a certificate of an authority in this file (PEM).
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
 
     /// Write {"port":N,"pid":N} to this file once listening.
     #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_SERVER_INFO")]
@@ -83,6 +98,75 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     keys: Keys,
+
+    #[command(flatten)]
+    gigachat: GigaChatFlags,
+}
+
+/// Who may use GigaChat, and what it says.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "GigaChat")]
+struct GigaChatFlags {
+    /// An account that may have tokens: client id and secret, or user and password. May be repeated
+    /// [default: every pair is one].
+    #[arg(
+        long,
+        value_name = "ID:SECRET",
+        env = "PATCHBAY_MOCK_ACCOUNT",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    account: Vec<String>,
+
+    /// The scope of all accounts [default: GIGACHAT_API_PERS, GIGACHAT_API_B2B and
+    /// GIGACHAT_API_CORP].
+    #[arg(long, value_name = "SCOPE", env = "PATCHBAY_MOCK_SCOPE")]
+    scope: Option<String>,
+
+    /// A token that is taken, too, and does not expire. May be repeated.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "PATCHBAY_MOCK_ACCESS_TOKEN",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    access_token: Vec<String>,
+
+    /// How long a token lives, in milliseconds.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_800_000,
+        env = "PATCHBAY_MOCK_TOKEN_LIFETIME_MS"
+    )]
+    token_lifetime_ms: u64,
+
+    /// Scenes to answer with where one fits: [{"when":TEXT,"calls":[{"name":NAME,"arguments":{}}],
+    /// "text":TEXT}], see below.
+    #[arg(long, value_name = "FILE", env = "PATCHBAY_MOCK_SCENES")]
+    scenes: Option<PathBuf>,
+}
+
+impl GigaChatFlags {
+    fn gigachat(&self) -> Result<GigaChat, String> {
+        if self.account.iter().any(|account| !account.contains(':')) {
+            return Err("--account takes ID:SECRET".to_owned());
+        }
+        Ok(GigaChat {
+            accounts: self.account.clone(),
+            scope: self.scope.clone(),
+            access_tokens: self.access_token.clone(),
+            token_lifetime: Duration::from_millis(self.token_lifetime_ms),
+        })
+    }
+
+    fn scenes(&self) -> Result<Vec<Scene>, String> {
+        let Some(path) = &self.scenes else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| format!("cannot read the scenes {}: {why}", path.display()))?;
+        read_scenes(&text).map_err(|why| format!("the scenes {} are wrong: {why}", path.display()))
+    }
 }
 
 /// The keys of a script as flags.
@@ -211,6 +295,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
         script: args.keys.script()?,
         wire: args.dialect,
         tls: certificate(args)?,
+        gigachat: args.gigachat.gigachat()?,
+        scenes: args.gigachat.scenes()?,
     };
     let server = Server::start(&options)?;
     watch_signals(&[SIGINT, SIGTERM], false, server.mailbox())
@@ -231,7 +317,9 @@ fn certificate(args: &Args) -> Result<Option<Arc<TlsTable>>, String> {
         std::fs::read(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
     };
     let (chain, secret) = (read(certificate, "the certificate")?, read(key, "the private key")?);
-    table.set_server(&chain, &secret).map_err(|why| {
+    let clients =
+        args.tls_client_ca.as_ref().map(|path| read(path, "the authorities")).transpose()?;
+    table.set_server_for(&chain, &secret, clients.as_deref()).map_err(|why| {
         format!("{why} (certificate {}, key {})", certificate.display(), key.display())
     })?;
     Ok(Some(Arc::new(table)))
@@ -245,18 +333,30 @@ fn tell(options: &Options, address: SocketAddr) -> io::Result<()> {
     out.flush()?;
     let wire = options.wire.unwrap_or(Wire::Chat);
     let body = match wire {
-        Wire::Chat | Wire::GigaChat => r#"{"model":"mock:deltas=5","stream":true,"messages":[]}"#,
+        Wire::Chat => r#"{"model":"mock:deltas=5","stream":true,"messages":[]}"#,
+        Wire::GigaChat => {
+            r#"{"model":"mock:deltas=5","stream":true,"messages":[{"role":"user","content":"hello"}]}"#
+        }
         Wire::Responses => r#"{"model":"mock:deltas=5","stream":true,"input":"hello"}"#,
         Wire::Codex => {
             r#"{"model":"mock:deltas=5","stream":true,"store":false,"instructions":"x","input":[]}"#
         }
     };
     let insecure = if options.tls.is_some() { "k" } else { "" };
-    common::say(&format!(
-        "script: {}\ncurl -N{insecure} {scheme}://{address}{} -d '{body}'",
-        shown(&options.script),
-        wire.path()
-    ));
+    let mut words = format!("script: {}", shown(&options.script));
+    let mut token = "";
+    if wire == Wire::GigaChat {
+        token = " -H \"Authorization: Bearer $TOKEN\"";
+        let _ = write!(
+            words,
+            "\ncurl -{insecure}H 'Authorization: Basic bW9jazptb2Nr' \
+             -H 'RqUID: 6f0b1291-c7f3-43c6-bb2e-9f3efb2dc98e' {scheme}://{address}/api/v2/oauth \
+             -d scope=GIGACHAT_API_PERS"
+        );
+    }
+    let path = wire.path();
+    let _ = write!(words, "\ncurl -N{insecure}{token} {scheme}://{address}{path} -d '{body}'");
+    common::say(&words);
     Ok(())
 }
 

@@ -2,11 +2,12 @@
 
 use super::Options;
 use super::count::{Board, Counters};
+use super::gigachat::{Facts, Shown};
 use super::memo::{Memo, Seen};
 use super::net::Sockets;
 use super::play::{Manner, Play};
 use super::reply::{Cache, Key, Reply};
-use super::route::{Document, Route, TokenRequest};
+use super::route::{Document, Route};
 use super::script::Script;
 use super::wire::{Asked, Wire};
 use crate::fault::{Failure, Fault, Kind};
@@ -105,7 +106,8 @@ struct Intake {
     coding: Option<String>,
     /// The field `x-mock-script`.
     script: Option<String>,
-    token: TokenRequest,
+    /// What GigaChat looks at in a head.
+    shown: Shown,
 }
 
 impl Intake {
@@ -115,7 +117,7 @@ impl Intake {
         let decoder = BodyDecoder::new(head.framing, BODY_LIMITS)
             .map_err(|fault| (fault.status(), fault.to_string()))?;
         let route = Route::find(head, only);
-        let told = matches!(route, Route::Missing | Route::Method(_));
+        let told = matches!(route, Route::Missing | Route::Method(_) | Route::GigaChat(_));
         let script = match head.header("x-mock-script").map(std::str::from_utf8) {
             None => None,
             Some(Ok(script)) => Some(script.to_owned()),
@@ -136,9 +138,9 @@ impl Intake {
             chunks: (head.framing == BodyFraming::Chunked).then(|| (decoder, Vec::new())),
             coding: head.content_encoding.filter(|it| !coding::is_identity(it)).map(str::to_owned),
             script,
-            token: match route {
-                Route::Token => TokenRequest::new(head),
-                _ => TokenRequest::default(),
+            shown: match route {
+                Route::GigaChat(_) | Route::Answer(Wire::GigaChat) => Shown::new(head),
+                _ => Shown::default(),
             },
         })
     }
@@ -321,10 +323,10 @@ impl Conn {
             return Step::On;
         };
         let whole = match intake.chunks.take() {
-            Some((_, body)) => react(shared, &mut intake, &body, now),
+            Some((_, body)) => react(shared, &intake, &body, now),
             None => {
                 let body = self.input.filled().get(..intake.length).unwrap_or_default();
-                react(shared, &mut intake, body, now)
+                react(shared, &intake, body, now)
             }
         };
         self.input.consume(intake.length);
@@ -409,17 +411,15 @@ impl Conn {
 }
 
 /// What a whole request gets.
-fn react(shared: &mut Shared, intake: &mut Intake, body: &[u8], now: Instant) -> Reaction {
+fn react(shared: &mut Shared, intake: &Intake, body: &[u8], now: Instant) -> Reaction {
     let unix_s = now_us() / 1_000_000;
     let document = match intake.route {
         Route::Answer(wire) => match begin(shared, wire, intake, body, unix_s, now) {
             Ok(play) => return Reaction::Play(Box::new(play)),
             Err(failure) => Document::failure(wire, &failure),
         },
-        Route::Token => {
-            intake.token.read(body);
-            shared.id += 1;
-            Document::token(&intake.token, shared.id, unix_s)
+        Route::GigaChat(operation) => {
+            shared.board.gigachat.react(operation, &intake.shown, &intake.path, body)
         }
         Route::Models(wire) => Document::models(wire, unix_s),
         Route::Model => Document::model(unix_s),
@@ -453,12 +453,21 @@ fn begin(
         })?),
     };
     let body = plain.as_deref().unwrap_or(body);
+    let board = Arc::clone(&shared.board);
+    let account = match wire {
+        Wire::GigaChat => Some(board.gigachat.admit(&intake.shown)?),
+        _ => None,
+    };
     let seen = Seen { wire, field: intake.script.as_deref(), body };
     let (script, reply) = match shared.memo.find(seen) {
         Some(found) => found,
         None => {
-            let (script, reply) = read(shared, seen)?;
-            shared.memo.keep(seen, &script, &reply);
+            let facts = account.map(|account| board.gigachat.read(&account, body)).transpose()?;
+            let (script, reply) = read(shared, seen, facts.as_ref())?;
+            // Files belong to an account, and may go.
+            if facts.is_none_or(|facts| facts.attachments == 0) {
+                shared.memo.keep(seen, &script, &reply);
+            }
             (script, reply)
         }
     };
@@ -466,8 +475,12 @@ fn begin(
     Ok(Play::new(reply, &script, intake.manner, shared.id, unix_s, now))
 }
 
-/// Reads a request for an answer.
-fn read(shared: &mut Shared, seen: Seen<'_>) -> Result<(Script, Arc<Reply>), Failure> {
+/// Reads a request for an answer. `facts` are what GigaChat found in it.
+fn read(
+    shared: &mut Shared,
+    seen: Seen<'_>,
+    facts: Option<&Facts>,
+) -> Result<(Script, Arc<Reply>), Failure> {
     let text = std::str::from_utf8(seen.body)
         .map_err(|_| Failure::bad_request("the request body is not UTF-8"))?;
     let asked = Asked::read(seen.wire, text).map_err(|bad| {
@@ -476,9 +489,13 @@ fn read(shared: &mut Shared, seen: Seen<'_>) -> Result<(Script, Arc<Reply>), Fai
     if let Some(failure) = asked.complaint(seen.wire) {
         return Err(failure);
     }
-    let script = asked.script(&shared.options.script, seen.field)?;
-    let key = Key::new(seen.wire, asked.form(seen.wire, &script), &script);
-    Ok((script, shared.cache.reply(key)?))
+    let mut script = asked.script(&shared.options.script, seen.field)?;
+    let mut form = asked.form(seen.wire, &script);
+    if let Some(facts) = facts {
+        facts.direct(&shared.options.scenes, &mut script, &mut form);
+    }
+    let reply = shared.cache.reply(Key::new(seen.wire, form, &script))?;
+    Ok((script, reply))
 }
 
 /// The time since 1970 in microseconds. A clock before 1970 shows as 1970.

@@ -1,5 +1,6 @@
 //! What a server did so far.
 
+use super::gigachat::{GigaChat, Service};
 use crate::wire::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,24 +49,28 @@ pub struct Counts {
     pub answers: u64,
 }
 
-/// The counters of all workers.
+/// What all workers write on: the counters of each, and what GigaChat's clients have.
 #[derive(Debug)]
-pub(super) struct Board(Vec<Arc<Counters>>);
+pub(super) struct Board {
+    workers: Vec<Arc<Counters>>,
+    pub(super) gigachat: Service,
+}
 
 impl Board {
-    pub(super) fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Arc::default()).collect())
+    pub(super) fn new(workers: usize, gigachat: GigaChat) -> Self {
+        let workers = (0..workers).map(|_| Arc::default()).collect();
+        Self { workers, gigachat: Service::new(gigachat) }
     }
 
     /// The counters of each worker.
     pub(super) fn workers(&self) -> impl Iterator<Item = Arc<Counters>> {
-        self.0.iter().map(Arc::clone)
+        self.workers.iter().map(Arc::clone)
     }
 
     /// The sums.
     pub(super) fn counts(&self) -> Counts {
         let mut all = Counts::default();
-        for one in &self.0 {
+        for one in &self.workers {
             all.requests += one.requests.get();
             all.deltas += one.deltas.get();
             all.bytes += one.bytes.get();
@@ -84,6 +89,7 @@ impl Board {
         json::member_number("bytes", counts.bytes, &mut out);
         json::member_number("open", counts.open, &mut out);
         json::member_number("answers", counts.answers, &mut out);
+        self.gigachat.write_counters(&mut out);
         out.push(b'}');
         out
     }

@@ -4,22 +4,26 @@
 //! Every answer is made once by the proxy's own encoders (GigaChat's here, as the proxy has none)
 //! and then copied, with its id and its times written in. The path of a request decides the wire
 //! API; the script comes from the server's options, or whole from a model name that begins with
-//! [`script::PREFIX`], and the field `x-mock-script` changes keys of either.
+//! [`script::PREFIX`], and the field `x-mock-script` changes keys of either. GigaChat is as strict as
+//! the real one ([`gigachat`]), and may answer in scenes ([`Scene`]).
 
 mod conn;
 mod count;
-mod gigachat;
+pub mod gigachat;
 mod memo;
 mod net;
 mod play;
 mod reply;
 mod route;
+mod scene;
 pub mod script;
 mod wire;
 mod worker;
 
 pub use count::Counts;
+pub use gigachat::GigaChat;
 pub use reply::PROMPT_TOKENS;
+pub use scene::{Scene, read_scenes};
 pub use wire::{MODEL, TOOL, Wire};
 
 use crate::proxy::transport::TlsTable;
@@ -50,6 +54,10 @@ pub struct Options {
     pub wire: Option<Wire>,
     /// TLS for clients, once a certificate was set ([`TlsTable::set_server`]).
     pub tls: Option<Arc<TlsTable>>,
+    /// Who may use GigaChat.
+    pub gigachat: GigaChat,
+    /// What answers GigaChat's clients where it fits; the script answers the others.
+    pub scenes: Vec<Scene>,
 }
 
 impl Default for Options {
@@ -61,6 +69,8 @@ impl Default for Options {
             script: Script::default(),
             wire: None,
             tls: None,
+            gigachat: GigaChat::default(),
+            scenes: Vec::new(),
         }
     }
 }
@@ -88,7 +98,7 @@ impl Server {
         }
         let (address, listeners) = net::bind(listen, workers)
             .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        let board = Arc::new(Board::new(workers));
+        let board = Arc::new(Board::new(workers, options.gigachat.clone()));
         let options = Arc::new(options.clone());
         let (sender, mailbox) = channel();
         let mut server = Self {
@@ -118,6 +128,12 @@ impl Server {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.board.counts()
+    }
+
+    /// The same and more as a JSON object, as `GET /counters` gives it.
+    #[must_use]
+    pub fn counters(&self) -> Vec<u8> {
+        self.board.json()
     }
 
     /// A way to leave a notice for [`Server::keep`].

@@ -344,7 +344,7 @@ fn told(key: &Key, deltas: u32, end: End, sink: &mut dyn FnMut(Event<'_>) -> boo
     if deltas > 0 {
         push(Event::Open { part, kind: Part::Text { message: 0 } })?;
         for index in 0..deltas {
-            text.push(part, |out| script.delta(index, out), &mut push)?;
+            text.push(part, |out| delta(key, index, out), &mut push)?;
         }
     }
     match end {
@@ -366,13 +366,29 @@ fn told(key: &Key, deltas: u32, end: End, sink: &mut dyn FnMut(Event<'_>) -> boo
             name: Escaped::trusted(&key.form.tool),
         };
         push(Event::Open { part, kind: Part::Call(call) })?;
-        for piece in script.arguments(index) {
+        for piece in arguments(key, index) {
             text.push(part, |out| out.push_str(&piece), &mut push)?;
         }
         push(Event::Close { part })?;
     }
     push(Event::Usage(usage(script)))?;
     push(Event::Stop(if script.calls > 0 { Stop::Tool } else { Stop::End }))
+}
+
+/// Appends text delta `index`: the script's words, or a scene's.
+fn delta(key: &Key, index: u32, out: &mut String) {
+    match &key.form.line {
+        None => key.script.delta(index, out),
+        Some(line) => out.push_str(line.pieces.get(index as usize).map_or("", String::as_str)),
+    }
+}
+
+/// The arguments of call `index`, in pieces.
+fn arguments(key: &Key, index: u32) -> Vec<String> {
+    match &key.form.line {
+        None => key.script.arguments(index),
+        Some(line) => line.call.iter().map(|(_, arguments)| arguments.clone()).collect(),
+    }
 }
 
 /// The token counts of an answer: a delta counts as a token.

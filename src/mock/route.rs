@@ -1,14 +1,11 @@
 //! Which path means what, and everything that is answered without a script.
 
+use super::gigachat::Operation;
 use super::wire::{MODEL, Wire};
 use crate::config::Model;
 use crate::dialect::codex;
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::http1::{Method, RequestHead};
-use crate::wire::json;
-
-/// How long a token of GigaChat's lives, in seconds.
-const TOKEN_S: u64 = 1800;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +16,8 @@ pub(super) enum Route {
     Models(Wire),
     /// The one model alone.
     Model,
-    /// A token (GigaChat).
-    Token,
+    /// Something else of GigaChat's.
+    GigaChat(Operation),
     /// Whether the server is up.
     Health,
     /// What it did so far.
@@ -48,33 +45,57 @@ impl Route {
     pub(super) fn find(head: &RequestHead<'_>, only: Option<Wire>) -> Self {
         // Base URLs end in a slash or not, and so double one.
         let path = head.path.trim_matches('/');
-        let plain = path.strip_prefix("v1/").map_or(path, |rest| rest.trim_start_matches('/'));
+        let below = |base| path.strip_prefix(base).map(|rest| rest.trim_start_matches('/'));
+        let plain = below("v1/").unwrap_or(path);
+        if let Some(found) = Self::of_gigachat(below("api/"), plain, head.method, only) {
+            return found;
+        }
         let found = match plain {
             "chat/completions" if only == Some(Wire::GigaChat) => Self::Answer(Wire::GigaChat),
             "chat/completions" => Self::Answer(Wire::Chat),
             "responses" => Self::Answer(Wire::Responses),
-            "models" if only == Some(Wire::GigaChat) => Self::Models(Wire::GigaChat),
             "models" => Self::Models(Wire::Chat),
             "healthz" | "health" => Self::Health,
             "counters" => Self::Counters,
             "backend-api/codex/responses" => Self::Answer(Wire::Codex),
             "backend-api/codex/models" => Self::Models(Wire::Codex),
             "api/v1/chat/completions" => Self::Answer(Wire::GigaChat),
-            "api/v1/models" => Self::Models(Wire::GigaChat),
-            "api/v2/oauth" => Self::Token,
             _ if plain.strip_prefix("models/") == Some(MODEL) => Self::Model,
             _ => Self::Missing,
         };
         let other = |wire| only.is_some_and(|only| only != wire);
         match (found, head.method) {
             (Self::Answer(wire), _) if other(wire) => Self::Missing,
-            (Self::Token, _) if other(Wire::GigaChat) => Self::Missing,
             (Self::Answer(_), Method::Get) if head.upgrade_websocket => Self::Socket,
-            (Self::Answer(_) | Self::Token, Method::Post) | (Self::Missing, _) => found,
-            (Self::Answer(_) | Self::Token, _) => Self::Method("POST"),
+            (Self::Answer(_), Method::Post) | (Self::Missing, _) => found,
+            (Self::Answer(_), _) => Self::Method("POST"),
             (_, Method::Get | Method::Head) => found,
             (..) => Self::Method("GET, HEAD"),
         }
+    }
+
+    /// What only GigaChat has: below `/api/v1`, and with it alone below `/v1` and the root.
+    fn of_gigachat(
+        api: Option<&str>,
+        plain: &str,
+        method: Method<'_>,
+        only: Option<Wire>,
+    ) -> Option<Self> {
+        let alone = only == Some(Wire::GigaChat);
+        if only.is_some() && !alone {
+            return None;
+        }
+        let found = match api {
+            Some("v2/oauth") if method == Method::Post => Some(Ok(Operation::OAuth)),
+            Some("v2/oauth") => Some(Err("POST")),
+            Some(path) => {
+                let path = path.strip_prefix("v1/").map(|rest| rest.trim_start_matches('/'));
+                path.and_then(|path| Operation::find(path, method))
+            }
+            None if alone => Operation::find(plain, method),
+            None => None,
+        };
+        found.map(|found| found.map_or_else(Self::Method, Self::GigaChat))
     }
 }
 
@@ -128,14 +149,9 @@ impl Document {
         let mut body = Vec::new();
         match wire {
             Wire::Codex => codex::catalog(&models, &mut body),
-            Wire::GigaChat => body.extend_from_slice(
-                format!(
-                    "{{\"data\":[{{\"id\":\"{MODEL}\",\"object\":\"model\",\
-                     \"owned_by\":\"salutedevices\",\"type\":\"chat\"}}],\"object\":\"list\"}}"
-                )
-                .as_bytes(),
-            ),
-            Wire::Chat | Wire::Responses => codex::list(&models, unix_s, &mut body),
+            Wire::Chat | Wire::Responses | Wire::GigaChat => {
+                codex::list(&models, unix_s, &mut body);
+            }
         }
         Self::json(body)
     }
@@ -146,59 +162,6 @@ impl Document {
         codex::one(&model(), unix_s, &mut body);
         Self::json(body)
     }
-
-    /// A token for half an hour, to whoever asks as GigaChat wants it.
-    pub(super) fn token(seen: &TokenRequest, id: u64, unix_s: u64) -> Self {
-        let refuse = |status, code, message: &str| {
-            let body = format!("{{\"code\":{code},\"message\":\"{message}\"}}").into_bytes();
-            Self { status, body, allow: None }
-        };
-        if !seen.basic {
-            return refuse(401, 4, "Can't decode 'Authorization' header");
-        }
-        if !seen.request_id {
-            return refuse(400, 1, "RqUID is missing or no UUID");
-        }
-        if !seen.scope {
-            return refuse(400, 5, "scope is empty");
-        }
-        let expires_ms = (unix_s + TOKEN_S) * 1000;
-        let mut body = vec![b'{'];
-        json::member("access_token", &format!("mock-token-{id:016x}"), &mut body);
-        json::member_number("expires_at", expires_ms, &mut body);
-        body.push(b'}');
-        Self::json(body)
-    }
-}
-
-/// What a request for a token shows.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TokenRequest {
-    basic: bool,
-    request_id: bool,
-    scope: bool,
-}
-
-impl TokenRequest {
-    pub(super) fn new(head: &RequestHead<'_>) -> Self {
-        let basic = head.authorization.and_then(|value| value.split_once(' '));
-        let basic = basic.is_some_and(|(scheme, key)| {
-            scheme.eq_ignore_ascii_case("basic") && !key.trim().is_empty()
-        });
-        Self { basic, request_id: head.text("rquid").is_some_and(is_uuid), scope: false }
-    }
-
-    pub(super) fn read(&mut self, body: &[u8]) {
-        let mut pairs = body.split(|byte| *byte == b'&');
-        self.scope =
-            pairs.any(|pair| pair.strip_prefix(b"scope=").is_some_and(|it| !it.is_empty()));
-    }
-}
-
-/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`
-fn is_uuid(text: &str) -> bool {
-    let groups = text.split('-').map(str::len);
-    groups.eq([8, 4, 4, 4, 12]) && text.bytes().all(|it| it == b'-' || it.is_ascii_hexdigit())
 }
 
 fn model() -> Model {
@@ -234,7 +197,16 @@ mod tests {
             ("POST /v1//responses", Route::Answer(Wire::Responses)),
             ("POST /backend-api/codex/responses", Route::Answer(Wire::Codex)),
             ("POST /api/v1/chat/completions", Route::Answer(Wire::GigaChat)),
-            ("POST /api/v2/oauth", Route::Token),
+            ("POST /api/v2/oauth", Route::GigaChat(Operation::OAuth)),
+            ("GET /api/v2/oauth", Route::Method("POST")),
+            ("POST /api/v1/token", Route::GigaChat(Operation::Token)),
+            ("GET /api/v1//models", Route::GigaChat(Operation::Models)),
+            ("POST /api/v1/embeddings", Route::GigaChat(Operation::Embeddings)),
+            ("POST /api/v1/files", Route::GigaChat(Operation::Upload)),
+            ("GET /api/v1/files/1-2", Route::GigaChat(Operation::File)),
+            ("POST /api/v1/files/1-2/delete", Route::GigaChat(Operation::Delete)),
+            ("PUT /api/v1/files", Route::Method("GET, HEAD, POST")),
+            ("POST /v1/files", Route::Missing),
             ("GET /v1/models", Route::Models(Wire::Chat)),
             ("HEAD /v1/models/mock-model", Route::Model),
             ("GET /v1/models/other", Route::Missing),
@@ -253,18 +225,13 @@ mod tests {
         let giga = Some(Wire::GigaChat);
         assert_eq!(route("POST /v1/responses", giga), Route::Missing);
         assert_eq!(route("POST /v1/chat/completions", giga), Route::Answer(Wire::GigaChat));
-        assert_eq!(route("POST /api/v2/oauth", Some(Wire::Chat)), Route::Missing);
+        assert_eq!(route("POST /v1/files", giga), Route::GigaChat(Operation::Upload));
+        assert_eq!(route("GET /models", giga), Route::GigaChat(Operation::Models));
+        for path in ["POST /api/v2/oauth", "GET /api/v1/models"] {
+            assert_eq!(route(path, Some(Wire::Chat)), Route::Missing);
+        }
         assert_eq!(route("GET /healthz", giga), Route::Health);
         let said = String::from_utf8(Document::missing("/x", giga).body).unwrap();
         assert!(said.contains("--dialect gigachat") && !said.contains("responses"), "{said}");
-    }
-
-    #[test]
-    fn uuids() {
-        assert!(is_uuid("6f0b1291-c7f3-43c6-bb2e-9f3efb2dc98e"));
-        for text in ["", "6f0b1291c7f343c6bb2e9f3efb2dc98e", "zf0b1291-c7f3-43c6-bb2e-9f3efb2dc98e"]
-        {
-            assert!(!is_uuid(text), "{text}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The wire APIs that are spoken, and what of a request decides its answer.
 
-use super::gigachat;
+use super::gigachat::answer;
+use super::scene::Line;
 use super::script::Script;
 use crate::dialect::request::{Request, Settings};
 use crate::dialect::{self, Dialect, Encode, Reply};
@@ -81,7 +82,7 @@ impl Wire {
     /// What writes the answer to a request of this form.
     pub(super) fn encoder(self, form: &Form, reply: Reply) -> Box<dyn Encode> {
         let Some(dialect) = self.dialect() else {
-            return Box::new(gigachat::Encoder::new(reply));
+            return Box::new(answer::Encoder::new(reply));
         };
         let settings = Settings { legacy_functions: form.legacy, ..Settings::default() };
         let request = Request {
@@ -105,7 +106,7 @@ impl Wire {
                 out.push(b'}');
             }
             (_, Some(dialect)) => dialect.encode_fault(failure, out),
-            (_, None) => gigachat::envelope(failure, out),
+            (_, None) => answer::envelope(failure, out),
         }
     }
 
@@ -143,6 +144,8 @@ pub(super) struct Form {
     pub(super) legacy: bool,
     /// The first tool's name, escaped; empty when it is of no matter.
     pub(super) tool: String,
+    /// What a scene says in place of the script.
+    pub(super) line: Option<Line>,
 }
 
 /// What is read of a request's body.
@@ -244,6 +247,7 @@ impl<'a> Asked<'a> {
             include_usage: wire == Wire::Chat && self.include_usage,
             legacy: wire == Wire::Chat && legacy && script.calls > 0,
             tool,
+            line: None,
         }
     }
 }

@@ -74,7 +74,9 @@ impl Intake {
         let own = match credential {
             Credential::Key(key) => Some(key.as_str()),
             Credential::Client => self.authorization.as_deref(),
-            Credential::CodexAuth(_) | Credential::Grant(_) => token.map(|token| token.authorization.as_str()),
+            Credential::CodexAuth(_) | Credential::Grant(_) => {
+                token.map(|token| token.authorization.as_str())
+            }
             Credential::None => None,
         };
         let own = own.map(|own| own.rsplit(' ').next().unwrap_or(own));

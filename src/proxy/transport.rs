@@ -4,6 +4,7 @@ use crate::proxy::net::{Net, Ready, SocketId};
 use crate::wire::buffer::Buffer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
 use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read as _, Write};
@@ -49,7 +50,21 @@ impl TlsTable {
     /// No certificate, no key, or a key that is not the certificate's, in words for people; what
     /// was served before stays.
     pub fn set_server(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
-        let config = Arc::new(server_config(certificate_pem, key_pem)?);
+        self.set_server_for(certificate_pem, key_pem, None)
+    }
+
+    /// The same; with certificates of authorities (PEM) only for clients that show a certificate
+    /// of one of them.
+    ///
+    /// # Errors
+    /// As [`TlsTable::set_server`], and authorities that cannot be read.
+    pub fn set_server_for(
+        &self,
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        client_ca_pem: Option<&[u8]>,
+    ) -> Result<(), String> {
+        let config = Arc::new(server_config(certificate_pem, key_pem, client_ca_pem)?);
         *self.server.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
         Ok(())
     }
@@ -88,16 +103,7 @@ impl TlsTable {
 fn client_config(pem: &[u8]) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if !pem.is_empty() {
-        let mut count = 0;
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate =
-                certificate.map_err(|why| format!("a CA certificate cannot be read: {why}"))?;
-            roots.add(certificate).map_err(|why| format!("a CA certificate is refused: {why}"))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err("the CA file holds no PEM certificate".to_owned());
-        }
+        add_roots(pem, &mut roots)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -108,7 +114,25 @@ fn client_config(pem: &[u8]) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-fn server_config(certificate_pem: &[u8], key_pem: &[u8]) -> Result<ServerConfig, String> {
+fn add_roots(pem: &[u8], roots: &mut RootCertStore) -> Result<(), String> {
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate =
+            certificate.map_err(|why| format!("a CA certificate cannot be read: {why}"))?;
+        roots.add(certificate).map_err(|why| format!("a CA certificate is refused: {why}"))?;
+        count += 1;
+    }
+    match count {
+        0 => Err("the CA file holds no PEM certificate".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+fn server_config(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    client_ca_pem: Option<&[u8]>,
+) -> Result<ServerConfig, String> {
     let mut chain = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(certificate_pem) {
         let read = certificate.map_err(|why| format!("the certificate cannot be read: {why}"))?;
@@ -124,10 +148,20 @@ fn server_config(certificate_pem: &[u8], key_pem: &[u8]) -> Result<ServerConfig,
         why => format!("the private key cannot be read: {why}"),
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = match client_ca_pem {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            add_roots(pem, &mut roots)?;
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|why| format!("clients' certificates cannot be checked: {why}"))?
+        }
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|why| format!("TLS cannot be set up: {why}"))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(|why| match why {
             rustls::Error::InconsistentKeys(_) => {
@@ -574,7 +608,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let pem = made.cert.pem().into_bytes();
         let key = made.signing_key.serialize_pem().into_bytes();
-        let (server, client) = (server_config(&pem, &key), client_config(&pem));
+        let (server, client) = (server_config(&pem, &key, None), client_config(&pem));
         let (server, client) = (Arc::new(server.unwrap()), Arc::new(client.unwrap()));
         let mut link = Link::accepted(SOCKET);
         link.accept_tls(server).unwrap();

@@ -1,15 +1,15 @@
 //! Events as GigaChat's chat wire: chunks without an id, a call whole in one of them with an object
 //! as its arguments, usage in the chunk that ends the answer.
 
-use super::wire::MODEL;
 use crate::dialect::event::{Event, Part, Stop, Usage};
 use crate::dialect::fold::{Answer, AnswerKind};
 use crate::dialect::{Encode, Reply};
 use crate::fault::Failure;
+use crate::mock::wire::MODEL;
 use crate::wire::json::{self, Escaped, Raw};
 
 /// Appends the envelope of an error.
-pub(super) fn envelope(failure: &Failure, out: &mut Vec<u8>) {
+pub(in crate::mock) fn envelope(failure: &Failure, out: &mut Vec<u8>) {
     out.push(b'{');
     json::member_number("status", u64::from(failure.status()), out);
     json::member("message", &failure.message, out);
@@ -18,7 +18,7 @@ pub(super) fn envelope(failure: &Failure, out: &mut Vec<u8>) {
 
 /// Writes one answer.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(in crate::mock) struct Encoder {
     created_at: u64,
     /// The id that the next turn gives back with a call's result.
     state: String,
@@ -34,7 +34,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(mut reply: Reply) -> Self {
+    pub(in crate::mock) fn new(mut reply: Reply) -> Self {
         Self {
             created_at: reply.created_at,
             state: reply.ids.make("state-"),
