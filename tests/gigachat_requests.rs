@@ -49,6 +49,7 @@ fn chat(members: &str) -> (Value, Vec<String>) {
 }
 
 const AGENT: &str = include_str!("golden/gigachat/agent.json");
+const IMAGES: &str = include_str!("golden/gigachat/images.json");
 const STRUCTURED: &str = include_str!("golden/gigachat/structured.json");
 
 /// A body as people read it, and what was dropped.
@@ -204,10 +205,6 @@ fn what_has_no_form_is_named_or_refused() {
     let message = |part: &str| {
         format!(r#""messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{part}]}}]"#)
     };
-    let image = message(r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}"#);
-    let (body, dropped) = chat(&image);
-    assert_eq!(body["messages"][0]["content"], "x\n[image left out]");
-    assert_eq!(dropped, ["input_image"]);
     for (part, param) in [
         (r#"{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}"#, "input_audio"),
         (
@@ -219,6 +216,82 @@ fn what_has_no_form_is_named_or_refused() {
         let failure = translate("chat", &request, &Quirks::default(), false).unwrap_err();
         assert_eq!((failure.status(), failure.param.as_deref()), (400, Some(param)));
     }
+}
+
+const PNG: &str = "data:image/png;base64,iVBORw0KGgoBAQE=";
+
+/// A user's message with so many images, no two of them the same.
+fn album(count: usize) -> String {
+    let images: Vec<String> = (b'A'..)
+        .take(count)
+        .map(|at| {
+            let url = format!("data:image/jpeg;base64,/9j/4AAA{}AA=", char::from(at));
+            format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#)
+        })
+        .collect();
+    format!(r#""messages":[{{"role":"user","content":[{}]}}]"#, images.join(","))
+}
+
+#[test]
+fn images_become_files_and_their_ids_have_places() {
+    let (body, sent) = translate("responses", IMAGES, &Quirks::default(), false).unwrap();
+    in_order(&body);
+    // The same image twice is one image with two places.
+    let sources: Vec<String> = sent.images.iter().map(|it| format!("{:?}", it.source)).collect();
+    assert_eq!(sources, ["Inline(Picture(Png, 11 bytes))", "Inline(Picture(Jpeg, 7 bytes))"]);
+    let order: Vec<usize> = sent.places.iter().map(|place| place.image).collect();
+    assert_eq!(order, [0, 1, 0]);
+    insta::assert_snapshot!("images", golden("responses", IMAGES, &Quirks::default()));
+    let blind = Quirks { images: false, ..Quirks::default() };
+    insta::assert_snapshot!("images_left_out", golden("responses", IMAGES, &blind));
+}
+
+#[test]
+fn the_newest_ten_images_go() {
+    for (count, left_out) in [(10, 0), (12, 2)] {
+        let request = format!(r#"{{"model":"m",{}}}"#, album(count));
+        let (body, sent) = translate("chat", &request, &Quirks::default(), false).unwrap();
+        in_order(&body);
+        assert_eq!((sent.images.len(), sent.places.len()), (10, 10));
+        assert_eq!(sent.images[0].number, left_out + 1);
+        let first = body["messages"][0]["content"].as_str().unwrap();
+        assert_eq!(first.matches("[image left out]").count(), left_out);
+        assert_eq!(sent.dropped.contains(&"input_image".to_owned()), left_out > 0);
+        let strict = translate("chat", &request, &Quirks::default(), true);
+        assert_eq!(strict.is_err(), left_out > 0);
+    }
+}
+
+#[test]
+fn an_image_that_cannot_go_is_refused_and_named() {
+    let fetched = Quirks { image_urls: true, ..Quirks::default() };
+    for (url, quirks, status) in [
+        (PNG, &fetched, 200),
+        ("https://x.example/a.png", &fetched, 200),
+        ("https://x.example/a.png", &Quirks::default(), 400),
+        ("http://x.example/a.png", &fetched, 400),
+        ("data:image/gif;base64,R0lGODlhAQ==", &fetched, 415),
+        ("data:image/png;base64,iVBO*", &fetched, 400),
+    ] {
+        let part = |url| format!(r#"{{"type":"image_url","image_url":{{"url":"{url}"}}}}"#);
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{},{}]}}]}}"#,
+            part(PNG),
+            part(url)
+        );
+        let told = translate("chat", &body, quirks, false).map_or_else(
+            |failure| {
+                assert!(failure.message.starts_with("image 2 of the request"), "{failure}");
+                failure.status()
+            },
+            |_| 200,
+        );
+        assert_eq!(told, status, "{url}");
+    }
+    let body = r#"{"model":"m","input":[{"role":"user","content":[
+        {"type":"input_image","file_id":"a b"}]}]}"#;
+    let failure = translate("responses", body, &Quirks::default(), false).unwrap_err();
+    assert_eq!(failure.status(), 400, "{failure}");
 }
 
 #[test]

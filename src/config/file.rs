@@ -98,6 +98,8 @@ pub(super) struct Provider {
     pub(super) headers: BTreeMap<String, String>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) delay_acks: Option<bool>,
+    pub(super) upload_images: Option<Switch>,
+    pub(super) image_urls: Option<Switch>,
     /// A host name whose known habits are taken instead of the URL's.
     pub(super) quirks_profile: Option<String>,
     /// On top of the profile.

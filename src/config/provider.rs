@@ -126,7 +126,10 @@ pub(super) fn provider(
         Some(host) => Quirks::for_host(&host.to_ascii_lowercase()),
         None => Quirks::for_host(&url.host),
     };
-    let quirks = overlay(&profile, written.quirks)?;
+    let named = written.quirks.contains_key("images");
+    let mut quirks = overlay(&profile, written.quirks)?;
+    let switches = (written.upload_images.map(|it| it.0), written.image_urls.map(|it| it.0));
+    images(dialect, switches, named, &mut quirks)?;
     let mut headers = Vec::new();
     for (field, value) in written.headers {
         headers.push(header(&field, &value)?);
@@ -203,6 +206,33 @@ fn overlay(profile: &Quirks, written: toml::Table) -> Result<Quirks, String> {
     let mut table = toml::Table::try_from(profile).map_err(|why| format!("quirks: {why}"))?;
     table.extend(written);
     table.try_into().map_err(|why| wrong(&why))
+}
+
+/// Whether images go, and how: `switches` are `upload_images` and `image_urls`; `named` when the
+/// quirks say something themselves.
+fn images(
+    dialect: &dyn Dialect,
+    switches: (Option<bool>, Option<bool>),
+    named: bool,
+    quirks: &mut Quirks,
+) -> Result<(), String> {
+    let (upload, urls) = switches;
+    if dialect.uploads_images() {
+        // The profile of the host is that of its Chat Completions, which take none.
+        quirks.images = upload.unwrap_or(!named || quirks.images);
+        quirks.image_urls = urls.unwrap_or(quirks.image_urls);
+        return Ok(());
+    }
+    for (key, written) in [("upload_images", upload), ("image_urls", urls)] {
+        if written.is_some() {
+            return Err(format!(
+                "`{key}` is for upstreams that take images as files; those of the dialect `{}` \
+                 take them in the request: remove it",
+                dialect.name()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks a header field that is sent with every request.

@@ -257,6 +257,30 @@ fn every_key_of_a_file_arrives() {
 }
 
 #[test]
+fn images_are_uploaded_where_they_can_be_and_fetched_where_that_is_allowed() {
+    let quirks = |keys: &str| {
+        let url = "https://gigachat.devices.sberbank.ru/api/v1";
+        let text = format!("[providers.up]\nurl = \"{url}\"\ndialect = \"gigachat\"\n{keys}");
+        let quirks = from_file(&text).unwrap().providers[0].quirks.clone();
+        (quirks.images, quirks.image_urls)
+    };
+    for (keys, expected) in [
+        ("", (true, false)),
+        ("upload_images = \"0\"", (false, false)),
+        ("image_urls = \"True\"", (true, true)),
+        ("quirks = { images = false }", (false, false)),
+        ("upload_images = true\nquirks = { images = false, image_urls = true }", (true, true)),
+    ] {
+        assert_eq!(quirks(keys), expected, "{keys}");
+    }
+    for key in ["upload_images", "image_urls"] {
+        let text = format!("[providers.up]\nurl = \"https://x.example/v1\"\n{key} = true");
+        let error = from_file(&text).unwrap_err();
+        assert!(error.contains(key) && error.contains("`chat`"), "{error}");
+    }
+}
+
+#[test]
 fn flags_beat_the_file() {
     let text = "[server]\nlisten = ['127.0.0.1:1']\nworkers = 9\n\
                 [providers.lab]\nurl = 'https://lab.example'\n";

@@ -9,6 +9,7 @@ pub mod faults;
 pub mod fold;
 pub mod gigachat;
 pub mod ids;
+pub mod image;
 pub mod instruct;
 mod keys;
 pub mod lanes;
@@ -118,6 +119,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether its requests name images by the ids of files that were uploaded before
+    /// ([`Sent::images`]), where its upstream takes images ([`Quirks::images`]).
+    fn uploads_images(&self) -> bool {
+        false
+    }
+
     /// Whether its requests can say where the text is to stop; if not, [`stops`] cuts it.
     fn takes_stop(&self) -> bool {
         true
@@ -173,6 +180,10 @@ pub struct Sent {
     pub answer: Option<String>,
     /// Names of what was dropped on the way and matters (`x-patchbay-dropped`).
     pub dropped: Vec<String>,
+    /// Images that the upstream has to be given before the request.
+    pub images: Vec<image::Image>,
+    /// Where the ids of these images belong in the body, first to last.
+    pub places: Vec<image::Place>,
     /// Seed for the ids of calls that the upstream gives none: another one for every turn of a
     /// conversation, so that no id repeats in it.
     pub seed: u64,

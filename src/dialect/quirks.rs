@@ -39,6 +39,8 @@ pub struct Quirks {
     pub think_tags: bool,
     /// Takes images.
     pub images: bool,
+    /// Images that a request names by `https` URLs are fetched here, where they have to be uploaded.
+    pub image_urls: bool,
     /// Show reasoning to Responses clients as raw text instead of a summary.
     pub raw_reasoning: bool,
     /// Answers only in streams: a client that wants a document gets one folded here.
@@ -138,6 +140,7 @@ impl Default for Quirks {
             openai_parameters: false,
             think_tags: false,
             images: true,
+            image_urls: false,
             raw_reasoning: false,
             forced_stream: false,
             forced_store_off: false,

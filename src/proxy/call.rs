@@ -19,7 +19,6 @@ const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
 const JSON: &str = "application/json";
 
 /// Where a call goes.
-#[allow(dead_code, reason = "errands of these kinds come next")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// To the provider's URL: the operation of its dialect.
@@ -89,13 +88,11 @@ impl Call {
     }
 
     /// A GET that wants a JSON document.
-    #[allow(dead_code, reason = "errands of these kinds come next")]
     pub(crate) fn get(provider: usize, place: Place) -> Self {
         Self::new(provider, "GET", place)
     }
 
     /// Its body is of this media type.
-    #[allow(dead_code, reason = "errands of these kinds come next")]
     pub(crate) fn with_content_type(mut self, content_type: impl Into<Cow<'static, str>>) -> Self {
         self.content_type = content_type.into();
         self

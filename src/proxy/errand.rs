@@ -13,9 +13,11 @@ use crate::proxy::call::Call;
 use crate::proxy::content::Content;
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
+use crate::proxy::upload::UploadTable;
 use crate::proxy::upstream::Head;
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::time::Instant;
 
 /// A call with a purpose.
 #[derive(Debug)]
@@ -48,7 +50,6 @@ pub(crate) trait Purpose: Debug + Send {
 
 /// A reply to an errand's call.
 #[derive(Debug)]
-#[allow(dead_code, reason = "errands of these kinds come next")]
 pub(crate) struct Reply<'r> {
     pub(crate) head: &'r Head,
     /// The content, at most [`Errand::reply_bytes_max`] bytes; it has no content coding.
@@ -57,26 +58,30 @@ pub(crate) struct Reply<'r> {
 
 /// What a purpose can see and change.
 #[derive(Debug)]
-#[allow(dead_code, reason = "errands of these kinds come next")]
 pub(crate) struct Setting<'s> {
+    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     pub(crate) config: &'s Config,
     /// Whom the errand's call went to, or for whom.
     pub(crate) provider: &'s Provider,
     pub(crate) intake: &'s Intake,
     /// What the errand was made for, if it is no end in itself.
     pub(crate) order: Option<&'s mut Order>,
+    /// What was uploaded to upstreams.
+    pub(crate) uploads: &'s UploadTable,
+    pub(crate) now: Instant,
+    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     pub(crate) unix_s: u64,
 }
 
 /// What follows an errand.
 #[derive(Debug)]
-#[allow(dead_code, reason = "errands of these kinds come next")]
 pub(crate) enum Next {
     /// The next errand that waits, else the order.
     GoOn,
     /// These errands, in their order and before all that wait.
     Errands(Vec<Errand>),
     /// The client's answer. Errands that wait, and the order, are given up.
+    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     Answer(Answer),
 }
 

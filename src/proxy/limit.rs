@@ -4,6 +4,7 @@
 
 use crate::config::{ClientKey, Config, Rate};
 use crate::fault::{Failure, Fault, Kind, Retry, Side};
+use crate::proxy::upload::UploadTable;
 use crate::proxy::usage::UsageBoard;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::IpAddr;
@@ -152,6 +153,7 @@ pub struct LimitTable {
     keys: Vec<Key>,
     addresses: Option<Addresses>,
     usage: UsageBoard,
+    uploads: UploadTable,
 }
 
 impl LimitTable {
@@ -165,12 +167,18 @@ impl LimitTable {
             keys: config.client_keys.iter().map(Key::new).collect(),
             addresses: rate.map(|rate| Addresses::new(rate, seed, SETS)),
             usage: UsageBoard::new(config.providers.len()),
+            uploads: UploadTable::default(),
         }
     }
 
     /// What upstreams last told of their limits.
     pub(crate) const fn usage(&self) -> &UsageBoard {
         &self.usage
+    }
+
+    /// What was uploaded to upstreams.
+    pub(crate) const fn uploads(&self) -> &UploadTable {
+        &self.uploads
     }
 
     /// Exchanges under way of keys that may have so many only.

@@ -124,6 +124,13 @@ pub trait Net {
     /// The addresses of a host and port from the configuration.
     fn resolve(&mut self, host: &str, port: u16) -> Lookup;
 
+    /// The addresses of a host and port that a client chose, who may choose any number of them: what
+    /// is kept of these is bounded, and they never make a configured name wait.
+    fn resolve_stranger(&mut self, host: &str, port: u16) -> Lookup {
+        let _ = port;
+        Lookup::Failed(format!("{host} is not resolved here"))
+    }
+
     /// The token of a provider whose credential is refreshed outside of the worker.
     fn token(&mut self, provider: usize) -> TokenState {
         let message = format!("provider {provider} has no tokens");

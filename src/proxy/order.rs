@@ -10,13 +10,17 @@ use crate::proxy::adapt::Adapted;
 use crate::proxy::auth::{self, Passed};
 use crate::proxy::call::{Call, Place};
 use crate::proxy::content::Content;
+use crate::proxy::errand::Errand;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::net::Token;
 use crate::proxy::route;
+use crate::proxy::upload::{Album, UploadTable};
 use crate::transcode::{Form, Transcoder};
 use crate::wire::coding;
 use crate::wire::http1::{RequestHead, Version};
 use std::borrow::Cow;
+use std::mem::take;
+use std::time::Instant;
 
 /// How often a request is made anew for an upstream that refuses its parameters.
 const SOFTENED_MAX: u32 = 3;
@@ -120,6 +124,8 @@ pub(crate) struct Order {
     pub(crate) spent: Vec<u8>,
     /// What was dropped on the way.
     pub(crate) dropped: String,
+    /// Images whose ids belong into the request, which is not written before they are known.
+    pub(crate) album: Option<Box<Album>>,
     /// Request and reply pass as they are.
     relayed: bool,
     /// The client's name of the model, when the upstream has another.
@@ -170,7 +176,7 @@ impl Order {
             Err(_) if relayed => Request { stream: peek.stream, ..Request::default() },
             decoded => decoded?,
         };
-        let (sent, mut body) = if relayed {
+        let (mut sent, mut body) = if relayed {
             (Sent { provider: provider.name.clone(), ..Sent::default() }, memory)
         } else {
             let shows_only = !intake.dialect.asks_for_summaries();
@@ -178,6 +184,7 @@ impl Order {
             adapted.apply(&mut request);
             encode(&request, config, provider, target.model, room_for(&text, memory))?
         };
+        let (images, places) = (take(&mut sent.images), take(&mut sent.places));
         let told = if relayed { &[][..] } else { &request.dropped[..] };
         let dropped = dropped_header(told, &sent.dropped);
         // Sealed reasoning is of use only if a client can give it back.
@@ -199,6 +206,7 @@ impl Order {
             stream: request.stream,
             spent: Vec::new(),
             dropped,
+            album: None,
             relayed,
             decoder: Some(decoder),
             encoder: Some(encoder),
@@ -214,8 +222,31 @@ impl Order {
                 peek::rename(&mut body, model_at, target.model);
             }
         }
-        order.call.write(provider, intake, body)?;
+        match Album::new(target.provider, intake, images, places, &mut body) {
+            None => order.call.write(provider, intake, body)?,
+            album => order.album = album.map(Box::new),
+        }
         Ok(order)
+    }
+
+    /// The errands that are to be run before it can be written, which it is at once when there are
+    /// none.
+    ///
+    /// # Errors
+    /// One of them, or the order itself, cannot be written.
+    pub(crate) fn prepare(
+        &mut self,
+        provider: &Provider,
+        intake: &Intake,
+        uploads: &UploadTable,
+        now: Instant,
+    ) -> Result<Vec<Errand>, Failure> {
+        let Some(album) = &mut self.album else { return Ok(Vec::new()) };
+        let errands = album.errands(provider, intake, uploads, now)?;
+        if errands.is_empty() {
+            self.call.write(provider, intake, album.write()?)?;
+        }
+        Ok(errands)
     }
 
     /// Makes the request anew when the upstream refused it because of a parameter that only tunes

@@ -1,4 +1,4 @@
-//! Bytes on a connection, in the clear or in TLS (rustls, RFC 8446). The only file that names rustls.
+//! Bytes on a connection, in the clear or in TLS (rustls, RFC 8446). The only file that names rustls, but for `digest`.
 
 use crate::proxy::net::{Net, Ready, SocketId};
 use crate::wire::buffer::Buffer;
@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
 use rustls::{ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read as _, Write};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Plain bytes that rustls holds for sending, at most.
 const TLS_PENDING_BYTES_MAX: usize = 64 << 10;
@@ -20,6 +20,8 @@ const RECORD_BYTES_MAX: usize = 16 << 10;
 pub struct TlsTable {
     /// By provider index; `None` for a provider that was not named.
     configs: Vec<Option<Arc<ClientConfig>>>,
+    /// With the built-in roots and nothing else; made when it is needed.
+    public: OnceLock<Option<Arc<ClientConfig>>>,
     /// `None` while clients speak in the clear. Looked at once a connection.
     server: RwLock<Option<Arc<ServerConfig>>>,
 }
@@ -40,7 +42,7 @@ impl TlsTable {
                 *slot = Some(Arc::new(client_config(pem)?));
             }
         }
-        Ok(Self { configs, server: RwLock::new(None) })
+        Ok(Self { configs, public: OnceLock::new(), server: RwLock::new(None) })
     }
 
     /// From now on, new connections of clients speak TLS with this certificate chain and its key,
@@ -79,6 +81,13 @@ impl TlsTable {
     #[must_use]
     pub fn config(&self, provider: usize) -> Option<&Arc<ClientConfig>> {
         self.configs.get(provider)?.as_ref()
+    }
+
+    /// The configuration for hosts that are no provider's: whatever is configured for providers
+    /// (other roots, a client certificate, no verification) is not for them.
+    #[must_use]
+    pub fn public(&self) -> Option<&Arc<ClientConfig>> {
+        self.public.get_or_init(|| client_config(&[]).ok().map(Arc::new)).as_ref()
     }
 
     /// TLS with the provider's settings over a stream that blocks, for what is not of an exchange.

@@ -82,6 +82,9 @@ impl Proxy {
         let drives = drives.map_err(failed)?;
         let wakes: Vec<_> = drives.iter().map(Drive::wake).collect();
         let resolver = Resolver::start(wakes.clone()).map_err(failed)?;
+        let strangers = config.providers.iter().any(|provider| provider.quirks.image_urls);
+        let strangers = strangers.then(|| Resolver::start_for_strangers(wakes.clone()));
+        let strangers = strangers.transpose().map_err(failed)?;
         let tokens = Tokens::start(config, tls, wakes.clone())?;
         let (sender, mailbox) = channel();
         let drain = config.timeouts.drain;
@@ -94,6 +97,7 @@ impl Proxy {
             let worker = drive.worker(config, tls, limits, listeners, resolver, tokens);
             let mut worker = worker.map_err(failed)?;
             worker.net_mut().record_with(recorder.clone());
+            worker.net_mut().resolve_strangers_with(strangers.clone());
             let keeper = proxy.mailbox();
             let run = move || run(drive, worker, &keeper);
             let name = format!("worker-{index}");

@@ -43,6 +43,7 @@ struct Slot {
 pub struct MioNet {
     registry: Registry,
     resolver: Resolver,
+    strangers: Option<Resolver>,
     tokens: Tokens,
     desk: Desk,
     slots: Vec<Slot>,
@@ -57,6 +58,7 @@ impl MioNet {
         Self {
             registry,
             resolver,
+            strangers: None,
             tokens,
             desk,
             slots: Vec::new(),
@@ -74,6 +76,11 @@ impl MioNet {
     /// Leaves exchanges that are over with this recorder.
     pub(super) fn record_with(&mut self, recorder: Option<Recorder>) {
         self.recorder = recorder;
+    }
+
+    /// Looks names up that clients choose with this resolver.
+    pub(super) fn resolve_strangers_with(&mut self, resolver: Option<Resolver>) {
+        self.strangers = resolver;
     }
 
     /// Takes over a listener that is bound and does not block.
@@ -244,6 +251,13 @@ impl Net for MioNet {
 
     fn resolve(&mut self, host: &str, port: u16) -> Lookup {
         self.resolver.resolve(host, port)
+    }
+
+    fn resolve_stranger(&mut self, host: &str, port: u16) -> Lookup {
+        match &self.strangers {
+            Some(resolver) => resolver.resolve(host, port),
+            None => Lookup::Failed("no names of clients are looked up here".to_owned()),
+        }
     }
 
     fn translate(&mut self, job: Job) -> Option<Job> {

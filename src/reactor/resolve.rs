@@ -1,7 +1,8 @@
 //! Names to addresses: one thread asks the system's resolver, everybody else reads its table.
 //!
 //! Names come from the configuration, so the table is as small as it is, and a name in use is
-//! asked for again before its answer is old: only the first exchange ever waits.
+//! asked for again before its answer is old: only the first exchange ever waits. Names that clients
+//! choose have a table and a thread of their own: those are bounded, and may be slow on purpose.
 
 use super::wake::Wake;
 use crate::proxy::net::Lookup;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// An answer's age at which it is asked for again.
 const FRESH: Duration = Duration::from_secs(60);
+/// Names of a table that clients fill, at most.
+const STRANGERS_MAX: usize = 256;
 /// How long a failure is the answer.
 const FAILED: Duration = Duration::from_secs(2);
 
@@ -48,15 +51,25 @@ impl Resolver {
     /// # Errors
     /// No thread could be started.
     pub(super) fn start(wakes: Vec<Arc<Wake>>) -> io::Result<Self> {
-        Self::start_with(wakes, |host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+        Self::start_with(wakes, usize::MAX, look_up)
+    }
+
+    /// Starts another thread, for names that clients choose.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub(super) fn start_for_strangers(wakes: Vec<Arc<Wake>>) -> io::Result<Self> {
+        Self::start_with(wakes, STRANGERS_MAX, look_up)
     }
 
     /// The same over any way to look names up.
     fn start_with(
         wakes: Vec<Arc<Wake>>,
+        names_max: usize,
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared { table: Mutex::default(), asked: Condvar::new() });
+        let table = Table { names: Vec::new(), names_max, closed: false };
+        let shared = Arc::new(Shared { table: Mutex::new(table), asked: Condvar::new() });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("names".to_owned()).spawn(move || {
             while let Work::Ask(host, port) = theirs.wait() {
@@ -85,6 +98,10 @@ impl Resolver {
         }
         lookup
     }
+}
+
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    (host, port).to_socket_addrs().map(Iterator::collect)
 }
 
 impl Shared {
@@ -117,9 +134,11 @@ impl Shared {
 }
 
 /// The names that were asked for. Pure: `now` is an argument.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     names: Vec<Name>,
+    /// Names in the table, at most.
+    names_max: usize,
     /// The last handle is gone.
     closed: bool,
 }
@@ -140,6 +159,9 @@ impl Table {
     fn look(&mut self, host: &str, port: u16, now: Instant) -> Lookup {
         let known = self.names.iter_mut().find(|name| name.port == port && name.host == host);
         let Some(name) = known else {
+            if !self.make_room() {
+                return Lookup::Failed("too many names are looked up at once".to_owned());
+            }
             let (host, known) = (host.to_owned(), Lookup::Pending);
             self.names.push(Name { host, port, known, due: now, used: true });
             return Lookup::Pending;
@@ -149,6 +171,18 @@ impl Table {
             name.known = Lookup::Pending;
         }
         name.known.clone()
+    }
+
+    /// Makes room for a name: of those that have their answer, the oldest goes. False when all
+    /// still wait for one.
+    fn make_room(&mut self) -> bool {
+        if self.names.len() < self.names_max {
+            return true;
+        }
+        let answered = self.names.iter().enumerate().filter(|(_, it)| it.known != Lookup::Pending);
+        let Some((oldest, _)) = answered.min_by_key(|(_, name)| name.due) else { return false };
+        self.names.swap_remove(oldest);
+        true
     }
 
     /// The next name to look up, if it is time. Forgets names that nobody asked for again.
@@ -213,6 +247,10 @@ mod tests {
         SocketAddr::from(([192, 0, 2, last], 443))
     }
 
+    fn table(names_max: usize) -> Table {
+        Table { names: Vec::new(), names_max, closed: false }
+    }
+
     fn found(last: &[u8]) -> Lookup {
         Lookup::Found(last.iter().map(|last| address(*last)).collect())
     }
@@ -220,7 +258,7 @@ mod tests {
     #[test]
     fn an_answer_is_kept_refreshed_ahead_and_forgotten_when_unused() {
         let start = Instant::now();
-        let mut table = Table::default();
+        let mut table = table(usize::MAX);
         assert_eq!(table.due(start), None);
         assert_eq!(table.look("a.example", 443, start), Lookup::Pending);
         assert_eq!(table.due(start), Some(("a.example".to_owned(), 443)));
@@ -238,9 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_forgets_the_oldest_answer_and_takes_no_more_questions() {
+        let start = Instant::now();
+        let later = start + Duration::from_millis(1);
+        let mut table = table(2);
+        for host in ["a.example", "b.example"] {
+            assert_eq!(table.look(host, 443, start), Lookup::Pending);
+        }
+        assert!(matches!(table.look("c.example", 443, start), Lookup::Failed(_)));
+        table.settle("b.example", 443, Ok(vec![address(2)]), start);
+        table.settle("a.example", 443, Ok(vec![address(1)]), later);
+        assert_eq!(table.look("c.example", 443, later), Lookup::Pending);
+        assert_eq!(table.look("a.example", 443, later), found(&[1]));
+        assert_eq!(table.names.len(), 2);
+    }
+
+    #[test]
     fn a_failure_is_kept_for_a_moment_and_asked_for_again() {
         let start = Instant::now();
-        let mut table = Table::default();
+        let mut table = table(usize::MAX);
         table.look("a.example", 443, start);
         assert!(table.settle("a.example", 443, Err(io::Error::other("no such name")), start));
         let failed = Lookup::Failed("no such name".to_owned());
@@ -259,7 +313,7 @@ mod tests {
     #[test]
     fn a_failed_refresh_keeps_the_old_addresses() {
         let start = Instant::now();
-        let mut table = Table::default();
+        let mut table = table(usize::MAX);
         table.look("a.example", 443, start);
         table.settle("a.example", 443, Ok(vec![address(1)]), start);
         table.look("a.example", 443, start);
@@ -274,7 +328,7 @@ mod tests {
     #[test]
     fn addresses_need_no_thread() {
         let refuse = |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { panic!("asked") };
-        let resolver = Resolver::start_with(Vec::new(), refuse).unwrap();
+        let resolver = Resolver::start_with(Vec::new(), usize::MAX, refuse).unwrap();
         for (host, port) in [("127.0.0.1", 80), ("::1", 443)] {
             let expected = SocketAddr::new(host.parse().unwrap(), port);
             assert_eq!(resolver.resolve(host, port), Lookup::Found(Arc::from([expected])));
@@ -289,7 +343,7 @@ mod tests {
             send.send(host.to_owned()).unwrap();
             Ok(vec![address(7)])
         };
-        let resolver = Resolver::start_with(Vec::new(), look_up).unwrap();
+        let resolver = Resolver::start_with(Vec::new(), usize::MAX, look_up).unwrap();
         resolver.resolve("a.example", 443);
         assert_eq!(receive.recv().unwrap(), "a.example");
         while resolver.resolve("a.example", 443) == Lookup::Pending {

@@ -2,6 +2,8 @@
 
 pub mod buffer;
 pub mod coding;
+pub mod data_url;
 pub mod http1;
 pub mod json;
+pub mod multipart;
 pub mod sse;

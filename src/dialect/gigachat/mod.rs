@@ -82,6 +82,10 @@ impl Dialect for GigaChat {
         false
     }
 
+    fn uploads_images(&self) -> bool {
+        true
+    }
+
     fn optional_parameters(&self) -> &'static [Optional] {
         OPTIONAL
     }

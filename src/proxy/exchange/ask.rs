@@ -6,6 +6,7 @@ use crate::config::Credential;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::client::Client;
 use crate::proxy::net::{Lookup, Net, TokenState};
+use crate::proxy::public;
 use crate::proxy::shared::Now;
 use crate::proxy::upstream::{self, Asked, Upstream};
 use crate::proxy::worker::Worker;
@@ -80,20 +81,34 @@ impl<N: Net> Worker<N> {
             self.fail(client, exchange, &failure, now);
             return Step::Again;
         };
-        let dialled = match self.shared.net.resolve(&url.host, url.port) {
+        let stranger = call.is_to_stranger();
+        let lookup = match stranger {
+            true => self.shared.net.resolve_stranger(&url.host, url.port),
+            false => self.shared.net.resolve(&url.host, url.port),
+        };
+        let addresses = match lookup {
             Lookup::Pending => {
                 exchange.parked = Some(Parked::Name);
                 return Step::Wait;
             }
+            Lookup::Failed(_) if stranger => Err(nowhere("its host has no address")),
             Lookup::Failed(why) => Err(upstream::unreachable_for(&config, provider, &why)),
-            Lookup::Found(addresses) => {
-                let detour = call.detour().cloned();
-                Upstream::dial(&mut self.shared, provider, detour, addresses, now.instant)
+            // The connection goes to what was checked, whatever the name leads to later.
+            Lookup::Found(addresses) if stranger => {
+                public::only_public(&addresses).map_err(|why| nowhere(&why))
             }
+            Lookup::Found(addresses) => Ok(addresses),
         };
+        let dialled = addresses.and_then(|addresses| {
+            let detour = call.detour().cloned();
+            Upstream::dial(&mut self.shared, provider, detour, addresses, now.instant)
+        });
         exchange.parked = None;
         match dialled {
-            Ok(upstream) => *held = Some(self.hold(Box::new(upstream))),
+            Ok(mut upstream) => {
+                upstream.stranger = stranger;
+                *held = Some(self.hold(Box::new(upstream)));
+            }
             Err(failure) => self.fail(client, exchange, &failure, now),
         }
         Step::Again
@@ -107,7 +122,8 @@ impl<N: Net> Worker<N> {
         held: &mut Option<Held>,
         now: Now,
     ) -> Step {
-        let streams = exchange.errands.is_empty() && exchange.streams();
+        let errand = !exchange.errands.is_empty();
+        let streams = !errand && exchange.streams();
         let call = at_hand(&mut exchange.errands, &mut exchange.order);
         let (Some(call), Some(at)) = (call, held.as_mut()) else {
             return Step::Wait;
@@ -123,6 +139,9 @@ impl<N: Net> Worker<N> {
                 if head.status < 300 {
                     let sent = std::mem::take(&mut call.outgoing);
                     self.shared.give_back_body(sent.body);
+                    if let Some(order) = exchange.order.as_mut().filter(|_| !errand) {
+                        order.album = None;
+                    }
                 }
                 let delays =
                     self.shared.config.providers.get(provider).is_some_and(|p| p.delay_acks);
@@ -193,4 +212,9 @@ impl<N: Net> Worker<N> {
             self.judge(client, exchange, &[], now);
         }
     }
+}
+
+/// Where a client sends us there is nothing for it.
+fn nowhere(why: &str) -> Failure {
+    Failure::new(Fault::upstream(Kind::NotFound), why)
 }

@@ -2,6 +2,7 @@
 
 use super::{Exchange, Stage, Step};
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::call::Call;
 use crate::proxy::capture::Place;
 use crate::proxy::client::Client;
 use crate::proxy::errand::{Next, Reply, Setting};
@@ -27,8 +28,11 @@ impl<N: Net> Worker<N> {
         for _ in 0..TURN_READS_MAX {
             let read = upstream.read_body(&mut self.shared, now.instant);
             if upstream.payload.len() > bytes_max {
+                // Of a reply that the client chose, it is the request that is too large.
+                let chosen = exchange.call().is_some_and(Call::is_to_stranger);
+                let kind = if chosen { Kind::TooLarge } else { Kind::BadReply };
                 let message = format!("the upstream's reply has more than {bytes_max} bytes");
-                let failure = Failure::new(Fault::upstream(Kind::BadReply), message);
+                let failure = Failure::new(Fault::upstream(kind), message);
                 self.fail(client, exchange, &failure, now);
                 return Step::Again;
             }
@@ -46,6 +50,21 @@ impl<N: Net> Worker<N> {
             }
         }
         Step::More
+    }
+
+    /// Makes the errands that the order needs first, and writes the order when there are none left.
+    pub(super) fn prepare(&mut self, exchange: &mut Exchange, now: Now) -> Result<(), Failure> {
+        if !exchange.errands.is_empty() {
+            return Ok(());
+        }
+        let Some(order) = &mut exchange.order else { return Ok(()) };
+        let Some(provider) = self.shared.config.providers.get(order.call.provider) else {
+            return Ok(());
+        };
+        let uploads = self.shared.limits.uploads();
+        let errands = order.prepare(provider, &exchange.intake, uploads, now.instant)?;
+        exchange.errands.extend(errands);
+        Ok(())
     }
 
     /// The reply to an errand's call is here: its purpose says what is next.
@@ -74,6 +93,8 @@ impl<N: Net> Worker<N> {
             provider,
             intake: &exchange.intake,
             order: exchange.order.as_mut(),
+            uploads: self.shared.limits.uploads(),
+            now: now.instant,
             unix_s: now.unix_s,
         };
         exchange.stage = Stage::Next;

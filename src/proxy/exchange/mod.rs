@@ -329,9 +329,14 @@ impl<N: Net> Worker<N> {
             (Stage::Repeat | Stage::Renew | Stage::Next, _) => {
                 self.part(exchange, held, now);
                 exchange.tape_again();
-                let repeat = exchange.stage == Stage::Repeat;
-                exchange.stage = if repeat { Stage::Seek } else { Stage::Token };
+                let was = exchange.stage;
+                exchange.stage = if was == Stage::Repeat { Stage::Seek } else { Stage::Token };
                 exchange.heard = now.instant;
+                if was == Stage::Next
+                    && let Err(failure) = self.prepare(exchange, now)
+                {
+                    self.fail(client, exchange, &failure, now);
+                }
                 Step::Again
             }
             (Stage::Over, _) => {
@@ -386,8 +391,8 @@ impl<N: Net> Worker<N> {
         let status = exchange.head.status;
         if call.is_to_stranger() {
             // Its words are nobody's: they may be a page for people.
-            let message = format!("it answers with status {status}");
-            let failure = Failure::new(Fault::upstream(Kind::BadReply), message);
+            let message = format!("it is answered with status {status}");
+            let failure = Failure::new(Fault::upstream(Kind::NotFound), message);
             exchange.broken = true;
             self.refuse(client, exchange, &failure, now);
             return;
@@ -404,10 +409,17 @@ impl<N: Net> Worker<N> {
         failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
         if exchange.errands.is_empty()
             && let Some(order) = &mut exchange.order
-            && order.soften(provider, &exchange.intake, &failure)
         {
-            exchange.stage = Stage::Repeat;
-            return;
+            let uploads = self.shared.limits.uploads();
+            if order.album.as_mut().is_some_and(|album| album.forgot(status, &failure, uploads)) {
+                log::info!("provider {} has lost a file: uploading it again", provider.name);
+                exchange.stage = Stage::Next;
+                return;
+            }
+            if order.soften(provider, &exchange.intake, &failure) {
+                exchange.stage = Stage::Repeat;
+                return;
+            }
         }
         self.refuse(client, exchange, &failure, now);
     }

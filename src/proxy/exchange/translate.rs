@@ -81,6 +81,9 @@ impl<N: Net> Worker<N> {
                 exchange.order = agenda.order;
                 exchange.stage = Stage::Token;
                 exchange.heard = now.instant;
+                if let Err(failure) = self.prepare(exchange, now) {
+                    self.refuse(client, exchange, &failure, now);
+                }
             }
             Err(failure) => self.refuse(client, exchange, &failure, now),
         }

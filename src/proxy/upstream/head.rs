@@ -18,6 +18,8 @@ pub(crate) struct Head {
     pub(crate) has_body: bool,
     /// Seconds, from whichever form the upstream used.
     pub(crate) retry_after_s: Option<u32>,
+    /// The content type, where it says neither form.
+    pub(crate) media: Option<String>,
     /// Of a redirect: where to (RFC 9110 section 10.2.2).
     pub(crate) location: Option<String>,
     /// The upstream's id of the request.
@@ -47,6 +49,9 @@ pub(super) fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
         has_body: head.framing != BodyFraming::None,
         ..Head::default()
     };
+    if kept.form.is_none() {
+        kept.media = head.content_type.map(str::to_owned);
+    }
     let (mut retry_after, mut retry_after_ms) = (None, None);
     let redirects = (300..400).contains(&head.status);
     for field in head.fields() {

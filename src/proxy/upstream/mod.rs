@@ -29,6 +29,8 @@ const REST_BYTES_MAX: usize = 8 << 10;
 /// Bytes of a request that are sent in one turn: the system copies what it is given while all others
 /// wait.
 const TURN_BYTES_MAX: usize = 256 << 10;
+/// How long a stranger's reply is awaited: a file, not a thought.
+const STRANGER_WAIT: Duration = Duration::from_secs(30);
 /// How long the body of an error reply is awaited.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -135,6 +137,8 @@ pub(crate) struct Upstream {
     pub(crate) provider: usize,
     /// Where it leads instead of to the provider's own URL.
     pub(crate) detour: Option<Url>,
+    /// It leads to a host that is not the provider's, and gets nothing of it.
+    pub(crate) stranger: bool,
     /// The slot of the client that it works for.
     pub(crate) owner: Option<usize>,
     pub(crate) phase: Phase,
@@ -180,6 +184,7 @@ impl Upstream {
             link: Link::connecting(socket),
             provider,
             detour,
+            stranger: false,
             owner: None,
             phase: Phase::Dial,
             since: now,
@@ -213,6 +218,7 @@ impl Upstream {
             }
             Phase::Shake => timeouts.tls,
             Phase::Send => timeouts.upstream_write,
+            Phase::Head if self.stranger => STRANGER_WAIT,
             Phase::Head => timeouts.upstream_head,
             Phase::Body if self.paused => return None,
             Phase::Body => timeouts.upstream_idle,
@@ -361,7 +367,7 @@ impl Upstream {
         self.paused = false;
         self.payload.clear();
         let ended = self.body.as_ref().is_none_or(BodyDecoder::is_complete);
-        let worth = self.keep && !self.cut && self.uses < limits.pool_uses_max;
+        let worth = self.keep && !self.stranger && !self.cut && self.uses < limits.pool_uses_max;
         self.since = now;
         if !worth || (ended && !self.input.is_empty()) || !self.link.is_flushed() {
             self.keep = false;
@@ -484,7 +490,11 @@ impl Upstream {
         let url = shared.config.providers.get(self.provider).map(|provider| &provider.url);
         let url = self.detour.as_ref().or(url);
         let Some(url) = url.filter(|url| url.tls) else { return Ok(()) };
-        let begun = match shared.tls.config(self.provider) {
+        let config = match self.stranger {
+            true => shared.tls.public(),
+            false => shared.tls.config(self.provider),
+        };
+        let begun = match config {
             Some(config) => self.link.begin_tls(config, &url.host),
             None => Err("no TLS was set up for it".to_owned()),
         };

@@ -2,9 +2,10 @@
 //!
 //! There is one system message, the first. System text that stands later in the conversation stays
 //! there, as the user's: it speaks of that moment, and the front of the prompt, which the upstream
-//! has cached, does not change with it. Neighbours of one role become one message.
+//! has cached, does not change with it. Neighbours of one role become one message, unless the first
+//! has an image.
 
-use super::{Body, objects};
+use super::{Body, images, objects};
 use crate::dialect::event::CallKind;
 use crate::dialect::gigachat::state;
 use crate::dialect::order::{Order, Planned, Reasoning, Step, Turn};
@@ -13,14 +14,11 @@ use crate::dialect::request::{Content, Role};
 use crate::fault::Failure;
 use crate::wire::json::{self, Escaped, Raw};
 
-const GAP: &[u8] = b"\\n";
-
-/// What stands for an image.
-const IMAGE: &[u8] = b"[image left out]";
+pub(super) const GAP: &[u8] = b"\\n";
 
 /// The last message, which more text of the same role may still go into.
 #[derive(Default)]
-struct Last {
+pub(super) struct Last {
     role: &'static str,
     /// It is only text, and where that begins.
     text: Option<usize>,
@@ -29,7 +27,7 @@ struct Last {
 impl Last {
     /// Begins a message of this role, or goes on with the last one. What follows is the inside of
     /// its content.
-    fn open(&mut self, role: &'static str, out: &mut Vec<u8>) {
+    pub(super) fn open(&mut self, role: &'static str, out: &mut Vec<u8>) {
         if let Some(start) = self.text.filter(|_| self.role == role) {
             out.truncate(out.len() - b"\"}".len());
             if out.len() > start {
@@ -45,15 +43,20 @@ impl Last {
         *self = Self { role, text: Some(out.len()) };
     }
 
-    /// Ends a message that is only text.
-    fn close(out: &mut Vec<u8>) {
-        out.extend_from_slice(b"\"}");
+    /// Whether nothing stands in its content yet, while that is being written.
+    pub(super) fn is_empty(&self, out: &[u8]) -> bool {
+        self.text == Some(out.len())
+    }
+
+    /// No more text can go into it.
+    pub(super) const fn seal(&mut self) {
+        self.text = None;
     }
 }
 
-impl Body<'_, '_> {
+impl<'b> Body<'b, '_> {
     /// Appends `messages`.
-    pub(super) fn messages(&mut self, order: &Order<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn messages(&mut self, order: &Order<'b>, out: &mut Vec<u8>) -> Result<(), Failure> {
         json::key("messages", out);
         out.push(b'[');
         let start = out.len();
@@ -61,17 +64,20 @@ impl Body<'_, '_> {
         if let Some(text) = self.request.instructions.filter(|text| !text.is_empty()) {
             last.open("system", out);
             self.inside(text, out);
-            Last::close(out);
+            self.close(&mut last, out)?;
         }
         let mut leading = true;
         for (at, turn) in order.turns.iter().enumerate() {
             let system = matches!(turn, Turn::Message { role: Role::System | Role::Developer, .. });
             leading &= system;
+            if !leading {
+                self.follow_up(&mut last, out)?;
+            }
             match turn {
                 Turn::Message { content, .. } if leading => {
                     last.open("system", out);
-                    self.content(content, out)?;
-                    Last::close(out);
+                    self.content(content, None, out)?;
+                    self.close(&mut last, out)?;
                 }
                 Turn::Message { role: Role::Assistant, .. } => {}
                 Turn::Message { content, .. } => {
@@ -79,13 +85,13 @@ impl Body<'_, '_> {
                     if system {
                         out.extend_from_slice(b"[system]\\n");
                     }
-                    self.content(content, out)?;
-                    Last::close(out);
+                    self.content(content, Some(&mut last), out)?;
+                    self.close(&mut last, out)?;
                 }
                 Turn::Summary { text } => {
                     last.open("user", out);
                     self.inside(Escaped::trusted(text), out);
-                    Last::close(out);
+                    self.close(&mut last, out)?;
                 }
                 Turn::Assistant(step) => self.assistant(step, at, order, &mut last, out)?,
                 Turn::Orphan { id, content } => {
@@ -93,11 +99,12 @@ impl Body<'_, '_> {
                     out.extend_from_slice(b"[tool result ");
                     self.inside(Escaped::trusted(id), out);
                     out.extend_from_slice(b"]\\n");
-                    self.content(content, out)?;
-                    Last::close(out);
+                    self.content(content, Some(&mut last), out)?;
+                    self.close(&mut last, out)?;
                 }
             }
         }
+        self.follow_up(&mut last, out)?;
         if out.len() == start {
             return Err(Failure::bad_request(
                 "the request has no message for the model: add some input",
@@ -112,7 +119,7 @@ impl Body<'_, '_> {
         &mut self,
         step: &Step,
         at: usize,
-        order: &Order<'_>,
+        order: &Order<'b>,
         last: &mut Last,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
@@ -127,7 +134,7 @@ impl Body<'_, '_> {
         last.open("assistant", out);
         for (count, content) in messages.iter().enumerate() {
             out.extend_from_slice(if count > 0 { GAP } else { b"" });
-            self.content(content, out)?;
+            self.content(content, None, out)?;
         }
         out.push(b'"');
         if back {
@@ -197,7 +204,7 @@ impl Body<'_, '_> {
     /// The inside of a result's content.
     fn output(
         &mut self,
-        content: Option<&[Content<'_>]>,
+        content: Option<&[Content<'b>]>,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let Some(content) = content else {
@@ -213,28 +220,35 @@ impl Body<'_, '_> {
             return Ok(());
         }
         let mut inside = Vec::new();
-        self.content(content, &mut inside)?;
+        self.content(content, None, &mut inside)?;
         let inside = String::from_utf8_lossy(&inside);
         objects::result(std::iter::once(Escaped::trusted(&inside)), out);
         Ok(())
     }
 
-    /// Appends content as the inside of a string.
-    fn content(&mut self, content: &[Content<'_>], out: &mut Vec<u8>) -> Result<(), Failure> {
-        let mut first = true;
+    /// Appends content as the inside of a string. `user`: the message that it is in, if that is the
+    /// user's and can have images.
+    fn content(
+        &mut self,
+        content: &[Content<'b>],
+        mut user: Option<&mut Last>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let mut gap = false;
         for part in content {
             if matches!(part, Content::Text(text) | Content::Refusal(text) if text.is_empty()) {
                 continue;
             }
-            if !std::mem::replace(&mut first, false) {
+            if let Some(image) = images::of(part) {
+                self.image(image, user.as_deref_mut(), &mut gap, out)?;
+                continue;
+            }
+            if std::mem::replace(&mut gap, true) {
                 out.extend_from_slice(GAP);
             }
             match part {
                 Content::Text(text) | Content::Refusal(text) => self.inside(*text, out),
-                Content::Image { .. } | Content::ImageFile { .. } => {
-                    out.extend_from_slice(IMAGE);
-                    self.drop("input_image")?;
-                }
+                Content::Image { .. } | Content::ImageFile { .. } => {}
                 Content::File { .. } => return Err(no_form("input_file", "files")),
                 Content::Audio { .. } => return Err(no_form("input_audio", "sound")),
                 Content::Opaque(raw) => {

@@ -4,6 +4,7 @@
 //! prompt cache sees the same prefix on every turn.
 
 mod functions;
+mod images;
 mod messages;
 mod objects;
 mod settings;
@@ -39,6 +40,7 @@ pub(super) fn encode(
         quirks: target.quirks,
         tools: ToolTable::reserving(BUILT_IN),
         answer: None,
+        images: images::Images::default(),
         dropped: Vec::new(),
         scratch: String::new(),
     };
@@ -52,14 +54,17 @@ pub(super) fn encode(
     }
     out.push(b'{');
     json::member("model", target.model, out);
-    body.messages(&order, out)?;
+    body.messages_with_images(&order, out)?;
     body.functions(&declared, out)?;
     body.settings(out)?;
     out.push(b'}');
     // A conversation only grows, so its length tells its turns apart.
     let size = (out.len() - start) as u64;
     let seed = size.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ request.items.len() as u64;
+    let (images, places) = body.images.read(target.quirks.image_urls)?;
     Ok(Sent {
+        images,
+        places,
         tools: body.tools,
         provider: target.provider.to_owned(),
         answer: body.answer,
@@ -76,12 +81,13 @@ struct Body<'b, 'a> {
     tools: ToolTable,
     /// The function that stands for the answer's schema.
     answer: Option<String>,
+    images: images::Images<'b>,
     dropped: Vec<String>,
     /// For texts with a lone surrogate, which strict readers refuse.
     scratch: String,
 }
 
-impl Body<'_, '_> {
+impl<'b> Body<'b, '_> {
     /// Notes what is left out and matters.
     ///
     /// # Errors

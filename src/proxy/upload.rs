@@ -1,0 +1,421 @@
+//! Images that an upstream takes as files: uploaded before the order, each once, and remembered.
+//!
+//! Source: `POST /files` of GigaChat
+//! (<https://developers.sber.ru/docs/ru/gigachat/api/reference/rest/post-file>); OpenAI's has the
+//! same form.
+
+use crate::config::Provider;
+use crate::dialect::image::{self, Image, Picture, Place, Source};
+use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::call::{self, Call};
+use crate::proxy::digest::Digest;
+use crate::proxy::errand::{Errand, Next, Purpose, Reply, Setting};
+use crate::proxy::fetch;
+use crate::proxy::order::Intake;
+use crate::wire::json::{self, Escaped};
+use crate::wire::multipart::Form;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Below the base of the API.
+const PATH: &str = "/files";
+/// What the files are for: to be named in messages.
+const PURPOSE: (&str, &str) = ("purpose", "general");
+/// The reply is a small document.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+/// So many ids are known at most.
+const KNOWN_MAX: usize = 1000;
+/// How long an upload serves.
+const FRESH: Duration = Duration::from_secs(3600);
+/// How long what was fetched from a URL serves: what is there may change.
+const URL_FRESH: Duration = Duration::from_secs(300);
+
+/// What was uploaded, where, and by whom: nobody is served with a file of somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    provider: usize,
+    /// Who asks, as far as the upstream can tell callers apart.
+    who: Digest,
+    /// The content, or the URL that it came from.
+    what: Digest,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: String,
+    until: Instant,
+    used: Instant,
+}
+
+/// The ids of what was uploaded. Shared by all workers, and locked only by requests with images.
+#[derive(Debug, Default)]
+pub(crate) struct UploadTable {
+    known: Mutex<BTreeMap<Key, Known>>,
+}
+
+impl UploadTable {
+    /// The id, if there is one that should still serve.
+    fn find(&self, key: &Key, now: Instant) -> Option<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.get_mut(key).filter(|found| found.until > now)?;
+        found.used = now;
+        Some(found.id.clone())
+    }
+
+    /// Remembers an id; the one that was not used for the longest time makes room.
+    fn put(&self, key: Key, id: &str, fresh: Duration, now: Instant) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX && !known.contains_key(&key) {
+            known.retain(|_, known| known.until > now);
+            let oldest = known.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.filter(|_| known.len() >= KNOWN_MAX) {
+                known.remove(&oldest);
+            }
+        }
+        known.insert(key, Known { id: id.to_owned(), until: now + fresh, used: now });
+    }
+
+    /// Forgets an id that the upstream does not know any more, unless there is another one already.
+    fn forget(&self, key: &Key, id: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(key).is_some_and(|known| known.id == id) {
+            known.remove(key);
+        }
+    }
+}
+
+/// One image of an order.
+#[derive(Debug)]
+struct Entry {
+    number: usize,
+    /// `None` once it was uploaded for this order.
+    source: Option<Source>,
+    key: Key,
+    id: Option<String>,
+    /// The id is from the table: the upstream may have forgotten it.
+    remembered: bool,
+}
+
+/// The images of an order, and the body that their ids belong into.
+pub(crate) struct Album {
+    body: Vec<u8>,
+    places: Vec<Place>,
+    entries: Vec<Entry>,
+    /// The upstream had forgotten some; that happens once.
+    renewed: bool,
+}
+
+impl std::fmt::Debug for Album {
+    /// Never shows what a client sent.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Album").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+impl Album {
+    /// The `images` of a `body` that has `places` for their ids; `None` when there are none.
+    pub(crate) fn new(
+        provider: usize,
+        intake: &Intake,
+        images: Vec<Image>,
+        mut places: Vec<Place>,
+        body: &mut Vec<u8>,
+    ) -> Option<Self> {
+        if images.is_empty() {
+            return None;
+        }
+        let who = Digest::of("caller", intake.authorization.as_deref().unwrap_or("").as_bytes());
+        let mut entries: Vec<Entry> = Vec::with_capacity(images.len());
+        let mut moved = Vec::with_capacity(images.len());
+        for Image { number, source } in images {
+            let what = match &source {
+                Source::Inline(picture) => content_digest(picture),
+                Source::Url(url) => Digest::of("url", url.as_bytes()),
+            };
+            let key = Key { provider, who, what };
+            // Two URLs may hold the same bytes.
+            let known = entries.iter().position(|entry| entry.key == key);
+            moved.push(known.unwrap_or(entries.len()));
+            if known.is_none() {
+                let source = Some(source);
+                entries.push(Entry { number, source, key, id: None, remembered: false });
+            }
+        }
+        for place in &mut places {
+            place.image = moved.get(place.image).copied().unwrap_or(usize::MAX);
+        }
+        Some(Self { body: std::mem::take(body), places, entries, renewed: false })
+    }
+
+    /// What has to be done before the order can be written: nothing for images that are known.
+    ///
+    /// # Errors
+    /// An upload cannot be written, or a URL is none.
+    pub(crate) fn errands(
+        &mut self,
+        provider: &Provider,
+        intake: &Intake,
+        table: &UploadTable,
+        now: Instant,
+    ) -> Result<Vec<Errand>, Failure> {
+        let mut errands = Vec::new();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if entry.id.is_some() {
+                continue;
+            }
+            entry.id = table.find(&entry.key, now);
+            entry.remembered = entry.id.is_some();
+            if entry.remembered {
+                continue;
+            }
+            let aim = Aim { entry: index, number: entry.number, key: entry.key, url_key: None };
+            errands.push(match entry.source.take() {
+                Some(Source::Inline(picture)) => upload(provider, intake, &picture, aim)?,
+                Some(Source::Url(url)) => {
+                    let errand = fetch::errand(provider, intake, &url, aim)?;
+                    entry.source = Some(Source::Url(url));
+                    errand
+                }
+                None => return Err(lost(entry.number)),
+            });
+        }
+        Ok(errands)
+    }
+
+    /// An image has its id.
+    fn set(&mut self, entry: usize, id: String) {
+        if let Some(entry) = self.entries.get_mut(entry) {
+            entry.id = Some(id);
+        }
+    }
+
+    /// The body with the ids in their places.
+    ///
+    /// # Errors
+    /// An id is missing, which is a defect.
+    pub(crate) fn write(&self) -> Result<Vec<u8>, Failure> {
+        let mut out = Vec::with_capacity(self.body.len() + self.places.len() * 40);
+        let mut from = 0;
+        for place in &self.places {
+            let entry = self.entries.get(place.image);
+            let id = entry.and_then(|entry| entry.id.as_deref()).ok_or_else(|| lost(0))?;
+            out.extend_from_slice(self.body.get(from..place.at).unwrap_or_default());
+            out.extend_from_slice(id.as_bytes());
+            from = place.at;
+        }
+        out.extend_from_slice(self.body.get(from..).unwrap_or_default());
+        Ok(out)
+    }
+
+    /// Whether the failure of an order is that the upstream does not know a file any more which was
+    /// uploaded for an earlier one. Then those are to be uploaded anew, once.
+    pub(crate) fn forgot(&mut self, status: u16, failure: &Failure, table: &UploadTable) -> bool {
+        let remembered = || self.entries.iter().filter(|entry| entry.remembered);
+        let names = |id: &str| failure.message.contains(id);
+        let named = remembered().any(|entry| entry.id.as_deref().is_some_and(names));
+        let words = failure.message.to_lowercase();
+        let spoken = ["file", "attachment", "файл"].iter().any(|word| words.contains(word));
+        let plausible = matches!(status, 400 | 404 | 410 | 422) && (named || spoken);
+        if self.renewed || !plausible || remembered().next().is_none() {
+            return false;
+        }
+        self.renewed = true;
+        for entry in self.entries.iter_mut().filter(|entry| entry.remembered) {
+            if let Some(id) = entry.id.take() {
+                table.forget(&entry.key, &id);
+            }
+            entry.remembered = false;
+        }
+        true
+    }
+}
+
+/// Which image an errand is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Aim {
+    entry: usize,
+    /// For people.
+    pub(crate) number: usize,
+    key: Key,
+    /// For an image from a URL: the key that stands for the URL.
+    url_key: Option<Key>,
+}
+
+impl Aim {
+    /// Index of the provider that it is uploaded to.
+    pub(crate) const fn provider(&self) -> usize {
+        self.key.provider
+    }
+}
+
+/// An image from a URL is here: it is uploaded, unless its content was before.
+///
+/// # Errors
+/// The upload cannot be written.
+pub(crate) fn fetched(
+    picture: &Picture,
+    mut aim: Aim,
+    setting: &mut Setting<'_>,
+) -> Result<Next, Failure> {
+    aim.url_key = Some(aim.key);
+    aim.key.what = content_digest(picture);
+    if let Some(id) = setting.uploads.find(&aim.key, setting.now) {
+        aim.settle(id, setting);
+        return Ok(Next::GoOn);
+    }
+    Ok(Next::Errands(vec![upload(setting.provider, setting.intake, picture, aim)?]))
+}
+
+impl Aim {
+    /// The image has an id.
+    fn settle(self, id: String, setting: &mut Setting<'_>) {
+        let (uploads, now) = (setting.uploads, setting.now);
+        uploads.put(self.key, &id, FRESH, now);
+        if let Some(key) = self.url_key {
+            uploads.put(key, &id, URL_FRESH, now);
+        }
+        if let Some(album) = setting.order.as_mut().and_then(|order| order.album.as_mut()) {
+            album.set(self.entry, id);
+        }
+    }
+}
+
+fn content_digest(picture: &Picture) -> Digest {
+    Digest::of(picture.format.media(), &picture.content)
+}
+
+fn upload(
+    provider: &Provider,
+    intake: &Intake,
+    picture: &Picture,
+    aim: Aim,
+) -> Result<Errand, Failure> {
+    let name = aim.key.what.short();
+    let file_name = format!("{name}.{}", picture.format.extension());
+    // A content cannot hold its own digest.
+    let boundary = format!("patchbay-{name}");
+    let form = Form {
+        fields: &[PURPOSE],
+        name: "file",
+        file_name: &file_name,
+        media: picture.format.media(),
+        content: &picture.content,
+    };
+    let mut call = Call::post(aim.key.provider, call::Place::Beside(Cow::Borrowed(PATH)))
+        .with_content_type(Form::content_type(&boundary));
+    call.write(provider, intake, form.write(&boundary))?;
+    Ok(Errand { call, reply_bytes_max: REPLY_BYTES_MAX, purpose: Box::new(Upload { aim }) })
+}
+
+/// An image goes to the upstream, whose reply tells its id.
+#[derive(Debug)]
+struct Upload {
+    aim: Aim,
+}
+
+impl Purpose for Upload {
+    fn done(self: Box<Self>, reply: &Reply<'_>, mut setting: Setting<'_>) -> Result<Next, Failure> {
+        let id = id_in(reply.body).filter(|id| image::is_id(id)).ok_or_else(|| {
+            let message = format!(
+                "the provider \"{}\" took image {} of the request and told no id for it",
+                setting.provider.name, self.aim.number
+            );
+            Failure::new(Fault::upstream(Kind::BadReply), message)
+        })?;
+        log::debug!("image {} was uploaded to {}", self.aim.number, setting.provider.name);
+        self.aim.settle(id, &mut setting);
+        Ok(Next::GoOn)
+    }
+
+    fn failed(&self, mut failure: Failure) -> Failure {
+        let number = self.aim.number;
+        failure.message = format!("image {number} cannot be uploaded: {}", failure.message);
+        failure
+    }
+}
+
+/// The `id` of a reply.
+fn id_in(body: &[u8]) -> Option<String> {
+    let text = json::utf8(body).ok()?;
+    let id = json::document(text, |cursor| {
+        let mut id: Option<Escaped<'_>> = None;
+        cursor.object(|key, value| {
+            if key == "id" {
+                json::once(&mut id, value.string()?)?;
+            } else {
+                value.skip()?;
+            }
+            Ok(())
+        })?;
+        Ok(id)
+    });
+    id.ok().flatten().map(|id| id.decode().into_owned())
+}
+
+fn lost(number: usize) -> Failure {
+    let message = format!("image {number} of the request was lost on its way: a defect");
+    Failure::new(Fault::proxy(Kind::Server), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(provider: usize, who: &str, what: &str) -> Key {
+        let (who, what) = (Digest::of("", who.as_bytes()), Digest::of("", what.as_bytes()));
+        Key { provider, who, what }
+    }
+
+    #[test]
+    fn an_id_serves_its_owner_for_its_time() {
+        let (table, now) = (UploadTable::default(), Instant::now());
+        table.put(key(0, "a", "x"), "id-1", FRESH, now);
+        assert_eq!(table.find(&key(0, "a", "x"), now).as_deref(), Some("id-1"));
+        for other in [key(1, "a", "x"), key(0, "b", "x"), key(0, "a", "y")] {
+            assert_eq!(table.find(&other, now), None);
+        }
+        assert_eq!(table.find(&key(0, "a", "x"), now + FRESH), None);
+        // A newer id is not forgotten for an older one.
+        table.put(key(0, "a", "x"), "id-2", FRESH, now);
+        table.forget(&key(0, "a", "x"), "id-1");
+        assert_eq!(table.find(&key(0, "a", "x"), now).as_deref(), Some("id-2"));
+        table.forget(&key(0, "a", "x"), "id-2");
+        assert_eq!(table.find(&key(0, "a", "x"), now), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_unused_make_room() {
+        let (table, start) = (UploadTable::default(), Instant::now());
+        let at = |count: usize| start + Duration::from_millis(count as u64);
+        for count in 0..KNOWN_MAX {
+            table.put(key(count, "", ""), "id", FRESH, at(count));
+        }
+        assert!(table.find(&key(0, "", ""), at(KNOWN_MAX)).is_some());
+        table.put(key(KNOWN_MAX, "", ""), "id", FRESH, at(KNOWN_MAX + 1));
+        let now = at(KNOWN_MAX + 2);
+        assert!(table.find(&key(0, "", ""), now).is_some());
+        assert!(table.find(&key(1, "", ""), now).is_none());
+        assert_eq!(table.known.lock().unwrap().len(), KNOWN_MAX);
+        // Those that serve no more go first, and all at once.
+        let later = start + FRESH + Duration::from_millis(KNOWN_MAX as u64);
+        table.put(key(KNOWN_MAX + 1, "", ""), "id", FRESH, later);
+        assert_eq!(table.known.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_id_is_read_out_of_a_reply() {
+        for (body, expected) in [
+            (r#"{"object":"file","id":"a-1","bytes":3}"#, Some("a-1")),
+            (r#"{"id":"a","id":"b"}"#, None),
+            (r#"{"id":7}"#, None),
+            (r#"{"file":{"id":"a"}}"#, None),
+            ("[]", None),
+            ("<html>", None),
+            ("", None),
+        ] {
+            assert_eq!(id_in(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+}
