@@ -16,6 +16,8 @@ const TOKEN_URL: &str = "https://auth.openai.com/oauth/token";
 const KEY_URL: &str = "https://api.openai.com";
 /// Where a name and a password get a token, behind the provider's base URL.
 const PASSWORD_OPERATION: &str = "/token";
+/// A shorter piece of a secret cannot be told from ordinary text.
+const SECRET_BYTES_MIN: usize = 4;
 /// Callers whose tokens are kept, unless the file says otherwise.
 const CALLERS_MAX: u32 = 32;
 
@@ -109,6 +111,24 @@ impl Grant {
     #[must_use]
     pub fn basic(name: &str, password: &str) -> String {
         STANDARD.encode(format!("{name}:{password}"))
+    }
+
+    /// What nobody may see of a value for `Authorization: Basic`: itself, and the secret in it.
+    #[must_use]
+    pub fn secrets_of(basic: &str) -> Vec<String> {
+        let mut secrets = vec![basic.to_owned()];
+        let decoded = STANDARD.decode(basic).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some((_, secret)) = decoded.as_deref().and_then(|text| text.split_once(':')) {
+            secrets.push(secret.to_owned());
+        }
+        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+        secrets
+    }
+
+    /// What nobody may see of it.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        Self::secrets_of(&self.basic)
     }
 
     /// Whether a text can be a key as vendors hand it out: base64, of either alphabet.

@@ -153,7 +153,7 @@ fn find(config: &Config, shown: &[u8]) -> Option<usize> {
 }
 
 /// The token of an `Authorization: Bearer` field (RFC 6750, section 2.1).
-fn bearer(field: &str) -> Option<&str> {
+pub(crate) fn bearer(field: &str) -> Option<&str> {
     let (scheme, token) = field.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii())
 }

@@ -49,8 +49,8 @@ pub(crate) struct Call {
     session: Option<String>,
     /// What the request shows, where that is fetched for each.
     token: Option<Arc<Token>>,
-    /// A token was refused once already.
-    refused: bool,
+    /// The token that the upstream refused, and what it said.
+    refused: Option<Box<(Arc<Token>, Failure)>>,
 }
 
 impl std::fmt::Debug for Call {
@@ -77,7 +77,7 @@ impl Call {
             same: false,
             session: None,
             token: None,
-            refused: false,
+            refused: None,
         }
     }
 
@@ -188,11 +188,12 @@ impl Call {
         if !stranger {
             fields.extend(own.iter().map(|(name, value)| (name.as_str(), *value)));
             let token = self.token.as_deref();
+            let shown = token.map(|token| token.authorization.as_str());
             let authorization = match &provider.credential {
+                // Who brings an account is never served with another.
+                _ if intake.caller(provider).is_some() => shown,
                 Credential::None => None,
-                Credential::CodexAuth(_) | Credential::Grant(_) => {
-                    token.map(|token| token.authorization.as_str())
-                }
+                Credential::CodexAuth(_) | Credential::Grant(_) => shown,
                 Credential::Key(_) => Some(bearer),
                 Credential::Client => intake.authorization.as_deref(),
             };
@@ -236,14 +237,27 @@ impl Call {
         self.write(provider, intake, body)
     }
 
-    /// Takes the token back that the upstream refused, so that another can be shown; once.
-    pub(crate) fn refused_token(&mut self) -> Option<Arc<Token>> {
-        if std::mem::replace(&mut self.refused, true) { None } else { self.token.take() }
+    /// Takes the token back that the upstream refused in these words, so that another can be shown;
+    /// once.
+    pub(crate) fn take_back(&mut self, failure: &Failure) -> Option<Arc<Token>> {
+        if self.refused.is_some() {
+            return None;
+        }
+        let token = self.token.take()?;
+        self.refused = Some(Box::new((Arc::clone(&token), failure.clone())));
+        Some(token)
     }
 
-    /// What the request shows.
+    /// What the upstream said of this token, if it is the one that it refused.
+    pub(crate) fn refusal_of(&self, token: &Token) -> Option<&Failure> {
+        let (refused, failure) = self.refused.as_deref()?;
+        (**refused == *token).then_some(failure)
+    }
+
+    /// What the request shows, or showed last.
     pub(crate) fn token(&self) -> Option<&Token> {
-        self.token.as_deref()
+        let refused = || self.refused.as_deref().map(|(token, _)| token);
+        self.token.as_ref().or_else(refused).map(AsRef::as_ref)
     }
 
     /// Whether it goes to a host that is not the provider's ([`Place::Stranger`]).

@@ -30,6 +30,6 @@ pub mod timer;
 pub mod token;
 pub mod transport;
 mod upload;
-mod upstream;
+pub(crate) mod upstream;
 mod usage;
 pub mod worker;

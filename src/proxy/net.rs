@@ -6,6 +6,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
 use crate::proxy::desk::Job;
 use crate::proxy::meter::Calls;
+use crate::proxy::token::Caller;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -131,16 +132,19 @@ pub trait Net {
         Lookup::Failed(format!("{host} is not resolved here"))
     }
 
-    /// The token of a provider whose credential is refreshed outside of the worker.
-    fn token(&mut self, provider: usize) -> TokenState {
+    /// The token of a provider whose credential is refreshed outside of the worker: a caller's own, or
+    /// the server's.
+    fn token(&mut self, provider: usize, caller: Option<&Arc<Caller>>) -> TokenState {
+        let _ = caller;
         let message = format!("provider {provider} has no tokens");
         TokenState::Failed(Arc::new(Failure::new(Fault::proxy(Kind::Server), message)))
     }
 
     /// The upstream refused this token (401): get another unless there is a newer one already.
-    /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided.
-    fn token_refused(&mut self, provider: usize, token: &Arc<Token>) {
-        let _ = (provider, token);
+    /// The next [`Net::token`] is [`TokenState::Pending`] until that is decided, and the same token
+    /// again where there will be no other.
+    fn token_refused(&mut self, provider: usize, caller: Option<&Arc<Caller>>, token: &Arc<Token>) {
+        let _ = (provider, caller, token);
     }
 
     /// Has a request translated elsewhere, so that nobody waits for it but its client; the driver

@@ -14,12 +14,14 @@ use crate::proxy::errand::Errand;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::net::Token;
 use crate::proxy::route;
+use crate::proxy::token::Caller;
 use crate::proxy::upload::{Album, UploadTable};
 use crate::transcode::{Form, Transcoder};
 use crate::wire::coding;
 use crate::wire::http1::{RequestHead, Version};
 use std::borrow::Cow;
 use std::mem::take;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How often a request is made anew for an upstream that refuses its parameters.
@@ -38,12 +40,15 @@ pub(crate) struct Intake {
     pub(crate) coding: Option<String>,
     /// The client's own credential, unless it is one of ours.
     pub(crate) authorization: Option<String>,
+    /// The account that it brings, where a provider takes such.
+    caller: Option<Arc<Caller>>,
     /// Fields that may go on to the upstream.
     pub(crate) forwarded: Forwarded,
 }
 
 impl Intake {
     pub(crate) fn new(
+        config: &Config,
         dialect: &'static dyn Dialect,
         head: &RequestHead<'_>,
         passed: Passed,
@@ -54,18 +59,25 @@ impl Intake {
         {
             return Err(refused(coding::Refused::Unsupported));
         }
+        let authorization = head.authorization.filter(|_| !passed.by_authorization);
+        let callers = config.providers.iter().any(|it| it.callers.is_some());
+        let caller = authorization.filter(|_| callers).map_or(Ok(None), Caller::read)?;
         Ok(Self {
             dialect,
             chunks: head.version == Version::Http11,
             codex: Self::is_codex(head),
             key: passed.key,
             coding: coding.map(str::to_owned),
-            authorization: head
-                .authorization
-                .filter(|_| !passed.by_authorization)
-                .map(str::to_owned),
+            authorization: authorization.map(str::to_owned),
+            caller: caller.map(Arc::new),
             forwarded: Forwarded::of(head),
         })
+    }
+
+    /// The account that the client brings for a provider. Nothing else may be used for it then, above
+    /// all not the server's own.
+    pub(crate) fn caller(&self, provider: &Provider) -> Option<&Arc<Caller>> {
+        self.caller.as_ref().filter(|_| provider.callers.is_some())
     }
 
     /// Takes the secrets that the upstream was shown out of its words.
@@ -78,16 +90,19 @@ impl Intake {
         let own = match credential {
             Credential::Key(key) => Some(key.as_str()),
             Credential::Client => self.authorization.as_deref(),
-            Credential::CodexAuth(_) | Credential::Grant(_) => {
-                token.map(|token| token.authorization.as_str())
-            }
-            Credential::None => None,
+            Credential::CodexAuth(_) | Credential::Grant(_) | Credential::None => None,
         };
-        let own = own.map(|own| own.rsplit(' ').next().unwrap_or(own));
-        if let Some(secret) = own.filter(|secret| !secret.is_empty())
-            && failure.message.contains(secret)
-        {
-            failure.message = failure.message.replace(secret, "[redacted]");
+        let shown = token.map(|token| token.authorization.as_str());
+        let mut secrets: Vec<String> = [own, shown]
+            .into_iter()
+            .flatten()
+            .map(|own| own.rsplit(' ').next().unwrap_or(own).to_owned())
+            .collect();
+        secrets.extend(self.caller.iter().flat_map(|caller| caller.secrets()));
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            if failure.message.contains(secret) {
+                failure.message = failure.message.replace(secret, "[redacted]");
+            }
         }
     }
 

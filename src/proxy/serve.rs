@@ -241,7 +241,7 @@ impl<N: Net> Worker<N> {
             Ok(Admitted::Operation(dialect, passed)) => (dialect, passed),
         };
         let seat = self.shared.limits.enter(&config, passed.key, peer.ip(), now.instant);
-        let begun = seat.and_then(|seat| Ok((seat, Intake::new(dialect, head, passed)?)));
+        let begun = seat.and_then(|seat| Ok((seat, Intake::new(&config, dialect, head, passed)?)));
         let (seat, intake) = match begun {
             Ok(begun) => begun,
             Err(failure) => return refuse(&failure, None, passed.key),

@@ -85,7 +85,7 @@ impl Proxy {
         let strangers = config.providers.iter().any(|provider| provider.quirks.image_urls);
         let strangers = strangers.then(|| Resolver::start_for_strangers(wakes.clone()));
         let strangers = strangers.transpose().map_err(failed)?;
-        let tokens = Tokens::start(config, tls, wakes.clone())?;
+        let tokens = Tokens::start(config, tls, &wakes)?;
         let (sender, mailbox) = channel();
         let drain = config.timeouts.drain;
         let mut proxy = Self { addresses, wakes, running: 0, drain, sender, mailbox, scribe };

@@ -8,6 +8,7 @@ use crate::proxy::capture::Record;
 use crate::proxy::desk::Job;
 use crate::proxy::meter::Calls;
 use crate::proxy::net::{self, Lookup, Net, Ready, SocketId, TokenState};
+use crate::proxy::token::Caller;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -274,12 +275,17 @@ impl Net for MioNet {
         }
     }
 
-    fn token(&mut self, provider: usize) -> TokenState {
-        self.tokens.token(provider)
+    fn token(&mut self, provider: usize, caller: Option<&Arc<Caller>>) -> TokenState {
+        self.tokens.token(provider, caller)
     }
 
-    fn token_refused(&mut self, provider: usize, token: &Arc<net::Token>) {
-        self.tokens.refused(provider, token);
+    fn token_refused(
+        &mut self,
+        provider: usize,
+        caller: Option<&Arc<Caller>>,
+        token: &Arc<net::Token>,
+    ) {
+        self.tokens.refused(provider, caller, token);
     }
 }
 

@@ -45,8 +45,12 @@ impl Secrets {
     pub fn new(config: &Config) -> Self {
         let mut secrets = Self { values: Vec::new(), first: [false; 256] };
         for provider in &config.providers {
-            if let Credential::Key(key) = &provider.credential {
-                secrets.add(key.as_bytes());
+            match &provider.credential {
+                Credential::Key(key) => secrets.add(key.as_bytes()),
+                Credential::Grant(grant) => {
+                    grant.secrets().iter().for_each(|secret| secrets.add(secret.as_bytes()));
+                }
+                Credential::None | Credential::Client | Credential::CodexAuth(_) => {}
             }
             for (name, value) in &provider.headers {
                 secrets.add_field(name, value.as_bytes());

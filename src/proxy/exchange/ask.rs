@@ -2,18 +2,20 @@
 //! what follows.
 
 use super::{Exchange, Held, Parked, Stage, Step, at_hand};
-use crate::config::Credential;
+use crate::config::{Credential, Provider};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::client::Client;
 use crate::proxy::net::{Lookup, Net, TokenState};
+use crate::proxy::order::Intake;
 use crate::proxy::public;
 use crate::proxy::shared::Now;
+use crate::proxy::token::FORMS;
 use crate::proxy::upstream::{self, Asked, Upstream};
 use crate::proxy::worker::Worker;
 use std::sync::Arc;
 
 impl<N: Net> Worker<N> {
-    /// Gets the token that the request is to show, where one is fetched for each.
+    /// Gets the token that the request is to show, where there is one.
     pub(super) fn find_token(
         &mut self,
         client: &mut Client,
@@ -25,15 +27,19 @@ impl<N: Net> Worker<N> {
             return self.lose(client, exchange, now);
         };
         if let Some(provider) = config.providers.get(call.provider)
-            && matches!(provider.credential, Credential::CodexAuth(_) | Credential::Grant(_))
             && !call.is_to_stranger()
+            && let Some(state) =
+                token_of(provider, call.provider, &exchange.intake, &mut self.shared.net)
         {
-            let shown = match self.shared.net.token(call.provider) {
+            let shown = match state {
                 TokenState::Pending => {
                     exchange.parked = Some(Parked::Token);
                     return Step::Wait;
                 }
-                TokenState::Ready(token) => call.show(provider, &exchange.intake, token),
+                TokenState::Ready(token) => match call.refusal_of(&token) {
+                    Some(failure) => Err(failure.clone()),
+                    None => call.show(provider, &exchange.intake, token),
+                },
                 TokenState::Failed(failure) => Err((*failure).clone()),
             };
             if let Err(failure) = shown {
@@ -217,4 +223,32 @@ impl<N: Net> Worker<N> {
 /// Where a client sends us there is nothing for it.
 fn nowhere(why: &str) -> Failure {
     Failure::new(Fault::upstream(Kind::NotFound), why)
+}
+
+/// The token of the account that a request is made with: the client's, else the server's own. `None`
+/// where it needs none.
+fn token_of<N: Net>(
+    provider: &Provider,
+    index: usize,
+    intake: &Intake,
+    net: &mut N,
+) -> Option<TokenState> {
+    if let Some(caller) = intake.caller(provider) {
+        return Some(match caller.token() {
+            Some(token) => TokenState::Ready(Arc::clone(token)),
+            None => net.token(index, Some(caller)),
+        });
+    }
+    match provider.credential {
+        Credential::CodexAuth(_) | Credential::Grant(_) => Some(net.token(index, None)),
+        Credential::None if provider.callers.is_some() => {
+            let message = format!(
+                "the proxy has no account of its own at the provider \"{}\": send yours as {FORMS}",
+                provider.name
+            );
+            let failure = Failure::new(Fault::client(Kind::Unauthorized), message);
+            Some(TokenState::Failed(Arc::new(failure)))
+        }
+        Credential::None | Credential::Key(_) | Credential::Client => None,
+    }
 }

@@ -397,16 +397,23 @@ impl<N: Net> Worker<N> {
             self.refuse(client, exchange, &failure, now);
             return;
         }
+        let mut failure = provider.dialect.decode_fault(status, body);
+        failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
+        let caller = exchange.intake.caller(provider);
+        if status == 401 && caller.is_some() {
+            let message = format!("{} refuses your account: {}", provider.name, failure.message);
+            failure = Failure::new(Fault::client(Kind::Unauthorized), message);
+        }
+        // What a client brought ready cannot be fetched anew.
         if status == 401
-            && let Some(token) = call.refused_token()
+            && caller.is_none_or(|caller| caller.token().is_none())
+            && let Some(token) = call.take_back(&failure)
         {
             log::info!("provider {} refuses the token: asking with another", provider.name);
-            self.shared.net.token_refused(call.provider, &token);
+            self.shared.net.token_refused(call.provider, caller, &token);
             exchange.stage = Stage::Renew;
             return;
         }
-        let mut failure = provider.dialect.decode_fault(status, body);
-        failure.fault.retry = failure.fault.retry.from_now(now.unix_s);
         if exchange.errands.is_empty()
             && let Some(order) = &mut exchange.order
         {

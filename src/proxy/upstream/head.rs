@@ -104,7 +104,7 @@ fn is_passed(name: &str) -> bool {
 }
 
 /// `Retry-After` as seconds or as a date (RFC 9110 section 10.2.3), or `retry-after-ms`.
-fn retry_after_s(value: Option<&str>, ms: Option<&str>, unix_s: u64) -> Option<u32> {
+pub(crate) fn retry_after_s(value: Option<&str>, ms: Option<&str>, unix_s: u64) -> Option<u32> {
     let digits = |value: &&str| !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit());
     if let Some(seconds) = value.filter(digits).and_then(|value| value.parse().ok()) {
         return Some(seconds);

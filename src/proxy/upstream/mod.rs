@@ -4,7 +4,7 @@
 mod head;
 mod words;
 
-pub(crate) use head::Head;
+pub(crate) use head::{Head, retry_after_s};
 pub(crate) use words::{bad_reply, unreachable_for};
 
 use head::summary;

@@ -1,7 +1,8 @@
 //! One provider's file and tokens: what to show next, and how to get it.
 
 use super::file::{self, Stamp};
-use super::{Known, post, unix_s};
+use super::login::Known;
+use super::{post, unix_s};
 use crate::config::CodexAuth;
 use crate::fault::{Failure, Fault, Kind, Retry};
 use crate::proxy::net::Token;
@@ -159,9 +160,10 @@ impl Keep {
             return self.give_up(&why, tokens, token, good);
         }
         let body = token::refresh_request(&used);
-        let answer = post::post(&self.auth.token_url, &self.tls, self.provider, &body);
+        let json = [("content-type", "application/json"), ("accept", "application/json")];
+        let answer = post::post(&self.auth.token_url, &self.tls, self.provider, &json, &body);
         let answer = match answer {
-            Ok((status, body)) => Refresh::decode(status, &body),
+            Ok(got) => Refresh::decode(got.status, &got.body),
             Err(why) => Refresh::Later(why),
         };
         let failed = match answer {

@@ -2,6 +2,7 @@
 
 use crate::config::Url;
 use crate::proxy::transport::TlsTable;
+use crate::proxy::upstream::retry_after_s;
 use crate::wire::http1::{
     BodyDecoder, BodyLength, BodyLimits, BodyStep, HeadLimits, HeadSearch, write_request_head,
 };
@@ -47,7 +48,22 @@ impl Write for Timed {
     }
 }
 
-/// Posts JSON and returns the reply's status and body.
+/// A reply.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    retry_after: Option<String>,
+}
+
+impl Reply {
+    /// `Retry-After` in seconds from this Unix time on.
+    pub(super) fn retry_after_s(&self, unix_s: u64) -> Option<u32> {
+        retry_after_s(self.retry_after.as_deref(), None, unix_s)
+    }
+}
+
+/// Posts a body with these header fields.
 ///
 /// # Errors
 /// There was no reply, in words without a secret.
@@ -55,8 +71,9 @@ pub(super) fn post(
     url: &Url,
     tls: &TlsTable,
     provider: usize,
+    fields: &[(&str, &str)],
     body: &[u8],
-) -> Result<(u16, Vec<u8>), String> {
+) -> Result<Reply, String> {
     let failed = |why: io::Error| {
         let why = match why.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => "it took too long".to_owned(),
@@ -66,7 +83,7 @@ pub(super) fn post(
     };
     let stream = connect(url).map_err(failed)?;
     let mut stream = Timed { stream, until: Instant::now() + WAIT };
-    let request = request(url, body)?;
+    let request = request(url, fields, body)?;
     if !url.tls {
         return talk(&mut stream, &request).map_err(failed);
     }
@@ -88,16 +105,12 @@ fn connect(url: &Url) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn request(url: &Url, body: &[u8]) -> Result<Vec<u8>, String> {
+fn request(url: &Url, fields: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>, String> {
     const AGENT: &str = concat!("patchbay/", env!("CARGO_PKG_VERSION"));
     let usual = if url.tls { 443 } else { 80 };
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
     let host = if url.port == usual { host } else { format!("{host}:{}", url.port) };
-    let headers = [
-        ("content-type", "application/json"),
-        ("accept", "application/json"),
-        ("user-agent", AGENT),
-    ];
+    let headers = fields.iter().copied().chain([("user-agent", AGENT)]);
     let mut request = Vec::new();
     let length = BodyLength::Known(body.len() as u64);
     write_request_head("POST", &url.path, &host, headers, length, &mut request)
@@ -107,7 +120,7 @@ fn request(url: &Url, body: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Sends a request and reads its reply.
-fn talk(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+fn talk(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<Reply> {
     let limits = HeadLimits {
         head_bytes_max: REPLY_BYTES_MAX,
         request_line_bytes_max: 8 << 10,
@@ -118,30 +131,34 @@ fn talk(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<(u16, Ve
     stream.write_all(request)?;
     stream.flush()?;
     let (mut input, mut search) = (Vec::new(), HeadSearch::default());
-    let (status, framing) = loop {
+    let (mut reply, framing) = loop {
         let found = search.reply(&input, &limits, false).map_err(io::Error::other)?;
-        match found.map(|(head, used)| (head.is_informational(), head.status, head.framing, used)) {
+        let found = found.map(|(head, used)| {
+            let retry_after = head.text("retry-after").map(str::to_owned);
+            let reply = Reply { status: head.status, body: Vec::new(), retry_after };
+            (head.is_informational(), reply, head.framing, used)
+        });
+        match found {
             Some((true, .., used)) => drop(input.drain(..used)),
-            Some((false, status, framing, used)) => {
+            Some((false, reply, framing, used)) => {
                 input.drain(..used);
-                break (status, framing);
+                break (reply, framing);
             }
             None if more(stream, &mut input)? => {}
             None => return Err(ErrorKind::UnexpectedEof.into()),
         }
     };
     let mut decoder = BodyDecoder::new(framing, body_limits).map_err(io::Error::other)?;
-    let mut body = Vec::new();
     loop {
         let (step, used) = decoder.decode(&input).map_err(io::Error::other)?;
         match step {
-            BodyStep::End => return Ok((status, body)),
-            BodyStep::Data(data) => body.extend_from_slice(data),
+            BodyStep::End => return Ok(reply),
+            BodyStep::Data(data) => reply.body.extend_from_slice(data),
             BodyStep::NeedMore => {
                 input.clear();
                 if !more(stream, &mut input)? {
                     decoder.finish().map_err(io::Error::other)?;
-                    return Ok((status, body));
+                    return Ok(reply);
                 }
                 continue;
             }
@@ -208,7 +225,7 @@ mod tests {
         ] {
             for step in [1, 7, usize::MAX] {
                 let got = talk(&mut Said(reply.as_bytes().to_vec(), step), b"POST").ok();
-                let got = got.map(|(status, body)| (status, String::from_utf8(body).unwrap()));
+                let got = got.map(|got| (got.status, String::from_utf8(got.body).unwrap()));
                 let got = got.as_ref().map(|(status, body)| (*status, body.as_str()));
                 assert_eq!(got, expected, "{:.60}", reply);
             }
@@ -222,7 +239,7 @@ mod tests {
             ("http://127.0.0.1:81/x?y", "host: 127.0.0.1:81\r\n"),
             ("http://[::1]:81/x", "host: [::1]:81\r\n"),
         ] {
-            let request = request(&Url::parse(url).unwrap(), b"{}").unwrap();
+            let request = request(&Url::parse(url).unwrap(), &[("accept", "a/b")], b"{}").unwrap();
             let request = String::from_utf8(request).unwrap();
             assert!(request.contains(host) && request.ends_with("\r\n\r\n{}"), "{request}");
         }
