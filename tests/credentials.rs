@@ -340,7 +340,9 @@ fn a_token_endpoint_over_tls_is_checked_with_the_providers_certificates() {
     let plain = fs::read_to_string(&path).unwrap();
     let config = plain.replace("token_url = 'http:", "token_url = 'https:");
     fs::write(&path, &config).unwrap();
-    assert_eq!(ask(&files.start()).status, 503, "an unknown issuer is not told the secret");
+    let reply = ask(&files.start());
+    assert_eq!(reply.status, 503, "an unknown issuer is not told the secret");
+    assert!(reply.text().contains("issuer's root certificate (PEM) with `ca_file`"), "{reply:?}");
     assert!(tokens.received.try_recv().is_err());
 
     fs::write(files.folder.path().join("ca.pem"), made.cert.pem()).unwrap();

@@ -9,7 +9,7 @@ use super::plan::{Amount, Load, Plan, Target};
 use super::process::{self, Tree};
 use super::request;
 use super::tally::Tally;
-use crate::proxy::transport::TlsTable;
+use crate::proxy::transport::{TlsTable, Trust};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,7 +83,8 @@ pub fn run_watched(
             plan.load.connections
         ));
     }
-    let tls = Arc::new(TlsTable::new(&[(0, plan.ca_pem.clone())])?);
+    let trust = Trust { roots: plan.ca_pem.clone(), ..Trust::default() };
+    let tls = Arc::new(TlsTable::new(&[(0, trust)])?);
     let prepared = plan.targets.iter().map(|target| Prepared::new(plan, target));
     let prepared = prepared.collect::<Result<Vec<_>, String>>()?;
     let mut targets: Vec<_> = plan

@@ -3,8 +3,8 @@
 pub(super) use super::log::start as start_log;
 
 use super::variables::Variables;
-use patchbay::config::{self, Config, Overrides, World};
-use patchbay::proxy::transport::TlsTable;
+use patchbay::config::{self, Config, Overrides, UpstreamTls, World};
+use patchbay::proxy::transport::{Identity, TlsTable, Trust};
 use patchbay::reactor::{Ending, Proxy, watch_signals};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -22,24 +22,13 @@ pub(super) fn load(
     variables: &Variables,
 ) -> Result<(Arc<Config>, Arc<TlsTable>), String> {
     let text = match file {
-        Some(path) => Some(read(path, "the configuration file")?),
+        Some(path) => Some(read_text(path)?),
         None => None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let var = |name: &str| std::env::var(name).ok().or_else(|| variables.find(name));
     let config = config::load(file.zip(text.as_deref()), overrides, World { var: &var, cores })?;
-    let mut certificates = Vec::new();
-    for (index, provider) in config.providers.iter().enumerate() {
-        if !provider.speaks_tls() {
-            continue;
-        }
-        let pem = match &provider.ca_file {
-            Some(path) => read(path, "the CA file")?.into_bytes(),
-            None => Vec::new(),
-        };
-        certificates.push((index, pem));
-    }
-    let tls = TlsTable::new(&certificates)?;
+    let tls = tls_table(&config)?;
     // Whatever the log's level is, and wherever it goes.
     if let Some(capture) = &config.capture {
         let folder = capture.folder.display();
@@ -48,8 +37,66 @@ pub(super) fn load(
     Ok((Arc::new(config), Arc::new(tls)))
 }
 
-fn read(path: &Path, what: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
+/// What TLS towards the upstreams needs, read from the files that the configuration names.
+fn tls_table(config: &Config) -> Result<TlsTable, String> {
+    let mut table = TlsTable::new(&[])?;
+    for (index, provider) in config.providers.iter().enumerate() {
+        if !provider.speaks_tls() {
+            continue;
+        }
+        let (name, tls) = (&provider.name, &provider.tls);
+        if tls.unverified {
+            say(&format!(
+                "warning: certificates of the provider {name} are not checked (verify_tls is \
+                 false): whoever is on the way to it can read and change its key and all content; \
+                 name its root certificate in ca_file instead"
+            ));
+        }
+        let named = |why: String| format!("[providers.{name}] {why}");
+        let trust = trust(tls, provider.dialect.issuer()).map_err(named)?;
+        table.set_provider(index, &trust).map_err(|why| named(why + &files(tls)))?;
+    }
+    Ok(table)
+}
+
+fn trust(tls: &UpstreamTls, issuer: Option<&'static str>) -> Result<Trust, String> {
+    let roots = match &tls.ca_file {
+        Some(path) => read(path, "the CA file")?,
+        None => Vec::new(),
+    };
+    let identity = match &tls.client_certificate {
+        Some(files) => Some(Identity {
+            certificate: read(&files.certificate, "the client certificate")?,
+            key: read(&files.key, "the client certificate's key")?,
+        }),
+        None => None,
+    };
+    if tls.ca_file.is_some() && roots.is_empty() {
+        return Err("the CA file is empty".to_owned() + &files(tls));
+    }
+    Ok(Trust { roots, identity, unverified: tls.unverified, issuer })
+}
+
+/// The files that TLS towards a provider is made of, for an error.
+fn files(tls: &UpstreamTls) -> String {
+    let certificate = tls.client_certificate.as_ref();
+    let named = [
+        ("CA file", tls.ca_file.as_ref()),
+        ("certificate", certificate.map(|files| &files.certificate)),
+        ("key", certificate.map(|files| &files.key)),
+    ];
+    let named =
+        named.iter().filter_map(|(what, path)| Some(format!("{what} {}", (*path)?.display())));
+    format!(" ({})", named.collect::<Vec<_>>().join(", "))
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let cannot = |why| format!("cannot read the configuration file {}: {why}", path.display());
+    fs::read_to_string(path).map_err(cannot)
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|why| format!("cannot read {what} {}: {why}", path.display()))
 }
 
 /// Reads the certificate that clients are shown, if one is configured, and lets the proxy use it
@@ -58,7 +105,7 @@ pub(super) fn load_certificate(config: &Config, tls: &TlsTable) -> Result<(), St
     let Some(files) = &config.tls else { return Ok(()) };
     let certificate = read(&files.certificate, "the certificate")?;
     let key = read(&files.key, "the private key")?;
-    tls.set_server(certificate.as_bytes(), key.as_bytes()).map_err(|why| {
+    tls.set_server(&certificate, &key).map_err(|why| {
         format!("{why} (certificate {}, key {})", files.certificate.display(), files.key.display())
     })
 }

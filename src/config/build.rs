@@ -7,7 +7,7 @@ use super::nearest::nearest;
 use super::preset::preset;
 use super::provider::{apply_upstream, provider};
 use super::value::Switch;
-use super::{Capture, Config, Defaults, Provider, Route, ServerTls, Url};
+use super::{Capture, CertificateFiles, Config, Defaults, Provider, Route, Url};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -308,7 +308,7 @@ fn tls(
     overrides: &Overrides,
     folder: &Path,
     world: World<'_>,
-) -> Result<Option<ServerTls>, String> {
+) -> Result<Option<CertificateFiles>, String> {
     let chosen = |typed: &Option<PathBuf>, written: Option<PathBuf>| match (typed, written) {
         (Some(typed), _) => Ok(Some(absolute(typed))),
         (None, Some(written)) => path_of(&written, folder, world).map(Some),
@@ -318,7 +318,7 @@ fn tls(
     let key = chosen(&overrides.tls_key, written.key)?;
     match (certificate, key) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => Ok(Some(ServerTls { certificate, key })),
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
         (Some(_), None) => Err("the certificate for clients needs its key: --tls-key, or \
                                 `key` in [server] tls"
             .to_owned()),

@@ -38,7 +38,7 @@ pub(super) struct Server {
     pub(super) tls: Tls,
 }
 
-/// `tls = { certificate = "...", key = "..." }` of `[server]`.
+/// `{ certificate = "...", key = "..." }`: `tls` of `[server]`, `client_certificate` of a provider.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tls {
@@ -97,6 +97,10 @@ pub(super) struct Provider {
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
     pub(super) ca_file: Option<PathBuf>,
+    /// False: any certificate is believed.
+    pub(super) verify_tls: Option<Switch>,
+    #[serde(default)]
+    pub(super) client_certificate: Tls,
     pub(super) delay_acks: Option<bool>,
     pub(super) upload_images: Option<Switch>,
     pub(super) image_urls: Option<Switch>,

@@ -53,21 +53,32 @@ pub struct Config {
     pub http_shutdown: bool,
     /// Where to write `{"port":N,"pid":N}` once listening.
     pub server_info: Option<PathBuf>,
-    /// Speak TLS to clients with this certificate.
-    pub tls: Option<ServerTls>,
+    /// Speak TLS to clients with this certificate, which is read again on SIGHUP.
+    pub tls: Option<CertificateFiles>,
     /// Requests that one address may make where there are no client keys; `None` = any number.
     pub address_rate: Option<Rate>,
     /// Where exchanges are written down, for engineers; `None` = nowhere.
     pub capture: Option<Capture>,
 }
 
-/// The certificate shown to clients: PEM files, read again on SIGHUP.
+/// A certificate and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerTls {
-    /// The chain, the server's own certificate first.
+pub struct CertificateFiles {
+    /// The chain, the own certificate first.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// Its private key; perhaps in the same file.
     pub key: PathBuf,
+}
+
+/// Whom to believe in TLS towards an upstream, and who to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Certificates trusted next to the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate, for an upstream that wants one.
+    pub client_certificate: Option<CertificateFiles>,
+    /// Believe any certificate: whoever is in between can read the credential and all content.
+    pub unverified: bool,
 }
 
 /// How often something may happen (GCRA: a steady rate with a burst).
@@ -103,8 +114,8 @@ pub struct Provider {
     pub callers: Option<Callers>,
     /// Headers sent with every request, checked: legal names and values.
     pub headers: Vec<(String, String)>,
-    /// Certificates trusted next to the built-in roots.
-    pub ca_file: Option<PathBuf>,
+    /// How it is spoken to in TLS.
+    pub tls: UpstreamTls,
     /// Acknowledge its streams late, several reads at once: saves a fifth of a paced delta's cost, and
     /// makes an upstream that keeps a small piece back until the last one is acknowledged (Nagle,
     /// RFC 896) wait up to 40 ms for that. Off unless asked for.

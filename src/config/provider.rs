@@ -3,11 +3,11 @@
 use super::build::{Overrides, World, absolute, path_of};
 use super::credential;
 use super::file::{self, File};
-use super::value::Wording;
-use super::{Model, Provider, Url};
+use super::value::{Switch, Wording};
+use super::{CertificateFiles, Model, Provider, UpstreamTls, Url};
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The upstream of `--auth-path` alone.
 const CHATGPT: &str = "https://chatgpt.com/backend-api/codex/responses";
@@ -157,7 +157,11 @@ pub(super) fn provider(
         credential,
         callers,
         headers,
-        ca_file: written.ca_file.map(|path| path_of(&path, folder, world)).transpose()?,
+        tls: UpstreamTls {
+            ca_file: file_of(written.ca_file, folder, world)?,
+            client_certificate: client_certificate(written.client_certificate, folder, world)?,
+            unverified: written.verify_tls == Some(Switch(false)),
+        },
         delay_acks: written.delay_acks.unwrap_or(false),
         quirks,
         models,
@@ -165,6 +169,34 @@ pub(super) fn provider(
         bridge: wording(written.bridge, BRIDGE),
         instructions: wording(written.instructions, INSTRUCTIONS),
     })
+}
+
+/// A certificate to show to the upstream. Its key may be in the same file.
+fn client_certificate(
+    written: file::Tls,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Option<CertificateFiles>, String> {
+    let certificate = file_of(written.certificate, folder, world)?;
+    let key = file_of(written.key, folder, world)?;
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("client_certificate: a key needs its `certificate`".to_owned()),
+        (Some(certificate), key) => {
+            let key = key.unwrap_or_else(|| certificate.clone());
+            Ok(Some(CertificateFiles { certificate, key }))
+        }
+    }
+}
+
+/// A file that may be named; an empty name is none.
+fn file_of(
+    written: Option<PathBuf>,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Option<PathBuf>, String> {
+    let named = written.filter(|path| !path.as_os_str().is_empty());
+    named.map(|path| path_of(&path, folder, world)).transpose()
 }
 
 /// The built-in text when it is switched on, or the written one.

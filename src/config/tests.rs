@@ -242,7 +242,7 @@ fn every_key_of_a_file_arrives() {
     assert_eq!(far.credential, Credential::Client);
     assert_eq!(lab.credential, Credential::Key("sk-lab".to_owned()));
     assert_eq!(lab.headers, [("x-title".to_owned(), "patchbay".to_owned())]);
-    assert_eq!(lab.ca_file.as_deref(), Some(Path::new("/etc/lab.pem")));
+    assert_eq!(lab.tls.ca_file.as_deref(), Some(Path::new("/etc/lab.pem")));
     assert_eq!((lab.delay_acks, far.delay_acks), (true, false));
     let expected = Quirks { system_role: SystemRole::System, ..Quirks::for_host("api.openai.com") };
     assert_eq!(lab.quirks, expected);

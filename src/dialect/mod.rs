@@ -101,6 +101,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
     /// never holds HTML.
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure;
 
+    /// Who issues the certificates of its own hosts, where browsers do not know that issuer, and
+    /// where to get the root: a sentence for people.
+    fn issuer(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The parameters of its requests that only tune an answer, so that a request which an upstream
     /// refused because of one can go once more without it.
     fn optional_parameters(&self) -> &'static [soften::Optional] {

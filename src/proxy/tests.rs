@@ -1,6 +1,8 @@
 //! A worker between two hands: the test is the client and the upstream, byte by byte.
 
-use crate::config::{Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, Url};
+use crate::config::{
+    Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, UpstreamTls, Url,
+};
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
 use crate::proxy::capture::Record;
@@ -145,7 +147,7 @@ impl Stage {
             credential: Credential::Key("sk-secret".to_owned()),
             callers: None,
             headers: vec![("X-Team".to_owned(), "blue".to_owned())],
-            ca_file: None,
+            tls: UpstreamTls::default(),
             delay_acks: false,
             quirks: Quirks::default(),
             models: vec![Model {

@@ -1,186 +1,24 @@
-//! Bytes on a connection, in the clear or in TLS (rustls, RFC 8446). The only file that names rustls, but for `digest`.
+//! Bytes on a connection, in the clear or in TLS (rustls, RFC 8446). Only this file and those below it
+//! name rustls, but for `digest`.
+
+mod settings;
+mod words;
+
+pub use settings::{Identity, TlsTable, Trust};
 
 use crate::proxy::net::{Net, Ready, SocketId};
 use crate::wire::buffer::Buffer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read as _, Write};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Plain bytes that rustls holds for sending, at most.
 const TLS_PENDING_BYTES_MAX: usize = 64 << 10;
 /// Plain bytes of one TLS record (RFC 8446, section 5.1: at most 2^14).
 const RECORD_BYTES_MAX: usize = 16 << 10;
-
-/// The TLS settings of every provider, and those towards clients: shared by all workers.
-#[derive(Debug)]
-pub struct TlsTable {
-    /// By provider index; `None` for a provider that was not named.
-    configs: Vec<Option<Arc<ClientConfig>>>,
-    /// With the built-in roots and nothing else; made when it is needed.
-    public: OnceLock<Option<Arc<ClientConfig>>>,
-    /// `None` while clients speak in the clear. Looked at once a connection.
-    server: RwLock<Option<Arc<ServerConfig>>>,
-}
-
-impl TlsTable {
-    /// Builds a client configuration for each `(provider index, extra CA certificates in PEM)`:
-    /// the built-in web roots, and the extra ones if the bytes are not empty.
-    ///
-    /// # Errors
-    /// The PEM bytes hold no certificate, or one that cannot be read, in words for people.
-    pub fn new(providers: &[(usize, Vec<u8>)]) -> Result<Self, String> {
-        let mut configs = Vec::new();
-        for (index, pem) in providers {
-            if configs.len() <= *index {
-                configs.resize(index + 1, None);
-            }
-            if let Some(slot) = configs.get_mut(*index) {
-                *slot = Some(Arc::new(client_config(pem)?));
-            }
-        }
-        Ok(Self { configs, public: OnceLock::new(), server: RwLock::new(None) })
-    }
-
-    /// From now on, new connections of clients speak TLS with this certificate chain and its key,
-    /// both in PEM. Those that are there keep what they began with.
-    ///
-    /// # Errors
-    /// No certificate, no key, or a key that is not the certificate's, in words for people; what
-    /// was served before stays.
-    pub fn set_server(&self, certificate_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
-        self.set_server_for(certificate_pem, key_pem, None)
-    }
-
-    /// The same; with certificates of authorities (PEM) only for clients that show a certificate
-    /// of one of them.
-    ///
-    /// # Errors
-    /// As [`TlsTable::set_server`], and authorities that cannot be read.
-    pub fn set_server_for(
-        &self,
-        certificate_pem: &[u8],
-        key_pem: &[u8],
-        client_ca_pem: Option<&[u8]>,
-    ) -> Result<(), String> {
-        let config = Arc::new(server_config(certificate_pem, key_pem, client_ca_pem)?);
-        *self.server.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
-        Ok(())
-    }
-
-    /// The configuration for a new connection of a client; `None` means in the clear.
-    #[must_use]
-    pub fn server(&self) -> Option<Arc<ServerConfig>> {
-        self.server.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The configuration of a provider.
-    #[must_use]
-    pub fn config(&self, provider: usize) -> Option<&Arc<ClientConfig>> {
-        self.configs.get(provider)?.as_ref()
-    }
-
-    /// The configuration for hosts that are no provider's: whatever is configured for providers
-    /// (other roots, a client certificate, no verification) is not for them.
-    #[must_use]
-    pub fn public(&self) -> Option<&Arc<ClientConfig>> {
-        self.public.get_or_init(|| client_config(&[]).ok().map(Arc::new)).as_ref()
-    }
-
-    /// TLS with the provider's settings over a stream that blocks, for what is not of an exchange.
-    ///
-    /// # Errors
-    /// Nothing was set up for the provider, or the host is no name that a certificate could have.
-    pub fn blocking<S: io::Read + Write>(
-        &self,
-        provider: usize,
-        host: &str,
-        stream: S,
-    ) -> Result<impl io::Read + Write + use<S>, String> {
-        let config = self.config(provider).ok_or("no TLS was set up for it")?;
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("\"{host}\" is no host name for TLS"))?;
-        let tls = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|why| format!("TLS cannot begin: {why}"))?;
-        Ok(rustls::StreamOwned::new(tls, stream))
-    }
-}
-
-fn client_config(pem: &[u8]) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if !pem.is_empty() {
-        add_roots(pem, &mut roots)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|why| format!("TLS cannot be set up: {why}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
-}
-
-fn add_roots(pem: &[u8], roots: &mut RootCertStore) -> Result<(), String> {
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate =
-            certificate.map_err(|why| format!("a CA certificate cannot be read: {why}"))?;
-        roots.add(certificate).map_err(|why| format!("a CA certificate is refused: {why}"))?;
-        count += 1;
-    }
-    match count {
-        0 => Err("the CA file holds no PEM certificate".to_owned()),
-        _ => Ok(()),
-    }
-}
-
-fn server_config(
-    certificate_pem: &[u8],
-    key_pem: &[u8],
-    client_ca_pem: Option<&[u8]>,
-) -> Result<ServerConfig, String> {
-    let mut chain = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(certificate_pem) {
-        let read = certificate.map_err(|why| format!("the certificate cannot be read: {why}"))?;
-        chain.push(read);
-    }
-    if chain.is_empty() {
-        return Err("the certificate file holds no PEM certificate".to_owned());
-    }
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|why| match why {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            "the key file holds no PEM private key".to_owned()
-        }
-        why => format!("the private key cannot be read: {why}"),
-    })?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = match client_ca_pem {
-        None => WebPkiClientVerifier::no_client_auth(),
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            add_roots(pem, &mut roots)?;
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|why| format!("clients' certificates cannot be checked: {why}"))?
-        }
-    };
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|why| format!("TLS cannot be set up: {why}"))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|why| match why {
-            rustls::Error::InconsistentKeys(_) => {
-                "the private key does not belong to the certificate".to_owned()
-            }
-            why => format!("the certificate or its key is refused: {why}"),
-        })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
+/// Reads from a peer that hung up in the handshake.
+const LAST_READS_MAX: u32 = 4;
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,16 +143,41 @@ impl Link {
         into: &mut Buffer,
     ) -> io::Result<bool> {
         loop {
-            self.flush(net)?;
-            if !self.is_handshaking() {
-                return Ok(true);
-            }
-            match self.read(net, scratch, into)? {
-                Got::Bytes(_) => {}
-                Got::Blocked => return Ok(false),
-                Got::End => return Err(ErrorKind::UnexpectedEof.into()),
+            let got = match self.flush(net) {
+                Ok(()) if !self.is_handshaking() => return Ok(true),
+                Ok(()) => self.read(net, scratch, into),
+                Err(why) => Err(why),
+            };
+            match got {
+                Ok(Got::Bytes(_)) => {}
+                Ok(Got::Blocked) => return Ok(false),
+                Ok(Got::End) => return Err(ErrorKind::UnexpectedEof.into()),
+                Err(why) => return Err(self.last_words(why, net, scratch, into)),
             }
         }
+    }
+
+    /// The error of a handshake: a peer that hung up on us may have said why before that.
+    fn last_words<N: Net>(
+        &mut self,
+        why: io::Error,
+        net: &mut N,
+        scratch: &mut [u8],
+        into: &mut Buffer,
+    ) -> io::Error {
+        if !matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+            return why;
+        }
+        self.readable = true;
+        for _ in 0..LAST_READS_MAX {
+            match self.read(net, scratch, into) {
+                Ok(Got::Blocked | Got::End) => break,
+                Err(said) if said.kind() == ErrorKind::Other => return said,
+                // Writing fails again, while there is more to read.
+                Ok(Got::Bytes(_)) | Err(_) => {}
+            }
+        }
+        why
     }
 
     /// Reads once from the socket, at most as much as `scratch` takes, and adds the plain bytes to
@@ -562,6 +425,7 @@ impl<N: Net> Write for Pipe<'_, N> {
 
 #[cfg(test)]
 mod tests {
+    use super::settings::{client_config, server_config};
     use super::*;
     use crate::proxy::net::Lookup;
     use std::net::SocketAddr;
@@ -617,7 +481,8 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let pem = made.cert.pem().into_bytes();
         let key = made.signing_key.serialize_pem().into_bytes();
-        let (server, client) = (server_config(&pem, &key, None), client_config(&pem));
+        let trust = Trust { roots: pem.clone(), ..Trust::default() };
+        let (server, client) = (server_config(&pem, &key, None), client_config(&trust));
         let (server, client) = (Arc::new(server.unwrap()), Arc::new(client.unwrap()));
         let mut link = Link::accepted(SOCKET);
         link.accept_tls(server).unwrap();

@@ -5,7 +5,9 @@ use crate::sim::judge::Case;
 use crate::sim::net::{Broken, SimNet, found};
 use crate::sim::upstream::{Execution, Fate, Server};
 use crate::sim::{Profile, Random};
-use patchbay::config::{ClientKey, Config, Credential, Limits, Provider, Route, Timeouts, Url};
+use patchbay::config::{
+    ClientKey, Config, Credential, Limits, Provider, Route, Timeouts, UpstreamTls, Url,
+};
 use patchbay::dialect;
 use patchbay::dialect::quirks::Quirks;
 use patchbay::proxy::limit::LimitTable;
@@ -58,7 +60,7 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
         credential: Credential::Key("sim-key".to_owned()),
         callers: None,
         headers: Vec::new(),
-        ca_file: None,
+        tls: UpstreamTls::default(),
         delay_acks: false,
         quirks: Quirks::default(),
         models: Vec::new(),

@@ -86,6 +86,14 @@ impl Dialect for GigaChat {
         true
     }
 
+    fn issuer(&self) -> Option<&'static str> {
+        Some(
+            "GigaChat's hosts have certificates of the Russian Trusted Root CA, which browsers do \
+             not know: its root is at https://www.gosuslugi.ru/crt, and with the preset its file \
+             is named in GIGACHAT_CA_BUNDLE_FILE",
+        )
+    }
+
     fn optional_parameters(&self) -> &'static [Optional] {
         OPTIONAL
     }

@@ -6,7 +6,7 @@ mod words;
 use super::http1::{Message, Side, Verdict, read_slowly};
 use super::readers::{self, End};
 use crate::config::{
-    ClientKey, Config, Credential, Defaults, Limits, Provider, Route, Timeouts, Url,
+    ClientKey, Config, Credential, Defaults, Limits, Provider, Route, Timeouts, UpstreamTls, Url,
 };
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
@@ -264,7 +264,7 @@ fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
         credential: Credential::Key("secret".to_owned()),
         callers: None,
         headers: Vec::new(),
-        ca_file: None,
+        tls: UpstreamTls::default(),
         delay_acks: false,
         quirks: Quirks::default(),
         models: Vec::new(),

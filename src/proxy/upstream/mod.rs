@@ -273,7 +273,8 @@ impl Upstream {
                         Ok(false) => return Ok(Asked::Blocked),
                         Ok(true) => self.begin(now),
                         Err(why) => {
-                            let why = format!("TLS failed: {}", words(&why));
+                            let told = self.explain(shared, &why).unwrap_or_else(|| words(&why));
+                            let why = format!("TLS failed: {told}");
                             return Err(unreachable_for(&shared.config, self.provider, &why));
                         }
                     }
@@ -486,10 +487,24 @@ impl Upstream {
         Ok(())
     }
 
-    fn begin_tls<N: Net>(&mut self, shared: &Shared<N>) -> Result<(), Failure> {
+    /// Where the connection leads.
+    fn url<'s, N: Net>(&'s self, shared: &'s Shared<N>) -> Option<&'s Url> {
         let url = shared.config.providers.get(self.provider).map(|provider| &provider.url);
-        let url = self.detour.as_ref().or(url);
-        let Some(url) = url.filter(|url| url.tls) else { return Ok(()) };
+        self.detour.as_ref().or(url)
+    }
+
+    /// Why TLS failed, as far as more can be said than the error says itself.
+    fn explain<N: Net>(&self, shared: &Shared<N>, why: &io::Error) -> Option<String> {
+        if self.stranger {
+            // What mends a provider's TLS is not for other hosts.
+            return None;
+        }
+        shared.tls.explain(self.provider, &self.url(shared)?.host, why)
+    }
+
+    fn begin_tls<N: Net>(&mut self, shared: &Shared<N>) -> Result<(), Failure> {
+        let url = self.url(shared).filter(|url| url.tls).cloned();
+        let Some(url) = url else { return Ok(()) };
         let config = match self.stranger {
             true => shared.tls.public(),
             false => shared.tls.config(self.provider),
@@ -582,14 +597,19 @@ impl Upstream {
             match self.read(shared) {
                 Ok(Got::Bytes(count)) => self.answered |= count > 0,
                 Ok(Got::Blocked) if !self.cut => return Ok(Asked::Blocked),
-                Ok(Got::Blocked) => return Err(self.no_answer(&shared.config, None)),
-                Ok(Got::End) => return Err(self.no_answer(&shared.config, None)),
-                Err(why) => return Err(self.no_answer(&shared.config, Some(&why))),
+                Ok(Got::Blocked) => return Err(self.no_answer(shared, None)),
+                Ok(Got::End) => return Err(self.no_answer(shared, None)),
+                Err(why) => return Err(self.no_answer(shared, Some(&why))),
             }
         }
     }
 
-    fn no_answer(&self, config: &Config, why: Option<&io::Error>) -> Failure {
+    fn no_answer<N: Net>(&self, shared: &Shared<N>, why: Option<&io::Error>) -> Failure {
+        let config = &shared.config;
+        // In TLS 1.3 the server looks at our certificate when our side of the handshake is done.
+        if let Some(told) = why.and_then(|why| self.explain(shared, why)) {
+            return unreachable_for(config, self.provider, &format!("TLS failed: {told}"));
+        }
         let when = if self.answered { "in the middle of" } else { "before" };
         let why = why.map_or(String::new(), |why| format!(": {}", words(why)));
         let name = name(config, self.provider);
