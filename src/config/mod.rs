@@ -127,6 +127,9 @@ pub struct Provider {
     /// The only models that clients may name for it (400 `model_not_allowed` for others); empty =
     /// all. A name with an effort suffix counts as its model.
     pub allow: Vec<String>,
+    /// The model for embeddings that stands for names which are none of its own; `None` = any name
+    /// goes as it is.
+    pub embeddings_model: Option<String>,
     /// Text put into `instructions` when the client brings its own system prompt and tools, which
     /// then stay as developer text; `None` = off.
     pub bridge: Option<String>,

@@ -166,6 +166,7 @@ pub(super) fn provider(
         quirks,
         models,
         allow,
+        embeddings_model: written.embeddings_model.filter(|model| !model.is_empty()),
         bridge: wording(written.bridge, BRIDGE),
         instructions: wording(written.instructions, INSTRUCTIONS),
     })

@@ -4,6 +4,7 @@
 pub mod chat;
 pub mod codex;
 pub mod effort;
+pub mod embeddings;
 pub mod event;
 pub mod faults;
 pub mod fold;
@@ -28,6 +29,7 @@ mod upstream_only;
 use crate::fault::Failure;
 use crate::wire::json::{Bad, Escaped};
 use crate::wire::sse::Frame;
+use embeddings::Embeddings;
 use event::{Event, Sink};
 use fold::Answer;
 use ids::Ids;
@@ -38,6 +40,9 @@ use tools::ToolTable;
 
 /// Every dialect.
 pub static DIALECTS: &[&dyn Dialect] = &[&chat::Chat, &responses::Responses, &gigachat::GigaChat];
+
+/// The dialect whose errors are those of all other operations of OpenAI's API.
+pub static OPENAI: &dyn Dialect = &chat::Chat;
 
 /// Finds a dialect by its [`Dialect::name`].
 #[must_use]
@@ -152,6 +157,11 @@ pub trait Dialect: Sync + std::fmt::Debug {
     /// upstream that keeps nothing; `None` when there are none.
     fn without_references(&self, body: &str) -> Option<String> {
         let _ = body;
+        None
+    }
+
+    /// How its upstreams make embeddings, if not in the form of OpenAI's API.
+    fn embeddings(&self) -> Option<&'static dyn Embeddings> {
         None
     }
 

@@ -4,6 +4,7 @@ use crate::config::{Config, Model};
 use crate::dialect::codex;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth::{self, Passed, Shown};
+use crate::proxy::operation::Operation;
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
 use crate::proxy::usage::UsageBoard;
@@ -20,8 +21,8 @@ pub(crate) enum Admitted {
     Answer(Answer),
     /// Say this, and end the process.
     Shutdown(Answer),
-    /// Serve an operation for who passed so.
-    Operation(&'static dyn crate::dialect::Dialect, Passed),
+    /// Serve this for who passed so.
+    Serve(Operation, Passed),
 }
 
 /// Why a request is not admitted.
@@ -55,15 +56,17 @@ pub(crate) fn admit(
     let place = route::place(path);
     let reads = matches!(head.method, Method::Get | Method::Head);
     match place {
-        Place::Operation(_) if head.upgrade_websocket => {
+        Place::Operation(_) | Place::Embeddings if head.upgrade_websocket => {
             return Err(upgrade_required().into());
         }
-        Place::Operation(_) if head.method != Method::Post => return Err(wrong_method("POST")),
+        Place::Operation(_) | Place::Embeddings if head.method != Method::Post => {
+            return Err(wrong_method("POST"));
+        }
         Place::Nowhere => return Err(nowhere(head.method.name(), path).into()),
         Place::Shutdown if !config.http_shutdown => {
             return Err(nowhere(head.method.name(), path).into());
         }
-        Place::Operation(_) => {}
+        Place::Operation(_) | Place::Embeddings => {}
         _ if !reads => return Err(wrong_method("GET, HEAD")),
         _ => {}
     }
@@ -87,7 +90,8 @@ pub(crate) fn admit(
     }
     let passed = auth::check(config, &shown)?;
     match place {
-        Place::Operation(dialect) => Ok(Admitted::Operation(dialect, passed)),
+        Place::Operation(dialect) => Ok(Admitted::Serve(Operation::Answer(dialect), passed)),
+        Place::Embeddings => Ok(Admitted::Serve(Operation::Embeddings, passed)),
         Place::Model(id) => {
             one(config, passed.key, id).map(Admitted::Answer).map_err(Refused::from)
         }

@@ -11,6 +11,8 @@ use crate::dialect::ids::Ids;
 use crate::fault::Failure;
 use crate::proxy::call::Call;
 use crate::proxy::content::Content;
+use crate::proxy::embeddings;
+use crate::proxy::operation::Operation;
 use crate::proxy::order::{Intake, Order};
 use crate::proxy::reply::Answer;
 use crate::proxy::upload::UploadTable;
@@ -95,6 +97,8 @@ pub(crate) struct Agenda {
     pub(crate) provider: usize,
     /// The model as the client names it, for logs; empty where it names none.
     pub(crate) model: String,
+    /// The value of `x-patchbay-dropped` where there is no order, for logs.
+    pub(crate) dropped: String,
 }
 
 impl Agenda {
@@ -110,12 +114,17 @@ impl Agenda {
         ids: Ids,
         unix_s: u64,
     ) -> Result<Self, Failure> {
+        match intake.operation {
+            Operation::Answer(_) => {}
+            Operation::Embeddings => return embeddings::agenda(config, intake, content),
+        }
         let mut order = Order::new(config, intake, content, memory, ids, unix_s)?;
         Ok(Self {
             errands: VecDeque::new(),
             provider: order.call.provider,
             model: std::mem::take(&mut order.model),
             order: Some(order),
+            dropped: String::new(),
         })
     }
 

@@ -13,12 +13,14 @@ use crate::proxy::content::Content;
 use crate::proxy::errand::Errand;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::net::Token;
+use crate::proxy::operation::Operation;
 use crate::proxy::route;
 use crate::proxy::token::Caller;
 use crate::proxy::upload::{Album, UploadTable};
 use crate::transcode::{Form, Transcoder};
 use crate::wire::coding;
 use crate::wire::http1::{RequestHead, Version};
+use crate::wire::json::Bad;
 use std::borrow::Cow;
 use std::mem::take;
 use std::sync::Arc;
@@ -29,6 +31,9 @@ const SOFTENED_MAX: u32 = 3;
 /// What has to be remembered of a request's head.
 #[derive(Clone, Debug)]
 pub(crate) struct Intake {
+    /// What is wanted.
+    pub(crate) operation: Operation,
+    /// The client's dialect.
     pub(crate) dialect: &'static dyn Dialect,
     /// The client takes chunks.
     pub(crate) chunks: bool,
@@ -49,7 +54,7 @@ pub(crate) struct Intake {
 impl Intake {
     pub(crate) fn new(
         config: &Config,
-        dialect: &'static dyn Dialect,
+        operation: Operation,
         head: &RequestHead<'_>,
         passed: Passed,
     ) -> Result<Self, Failure> {
@@ -63,7 +68,8 @@ impl Intake {
         let callers = config.providers.iter().any(|it| it.callers.is_some());
         let caller = authorization.filter(|_| callers).map_or(Ok(None), Caller::read)?;
         Ok(Self {
-            dialect,
+            dialect: operation.dialect(),
+            operation,
             chunks: head.version == Version::Http11,
             codex: Self::is_codex(head),
             key: passed.key,
@@ -107,7 +113,7 @@ impl Intake {
     }
 
     /// The body as text, without its content coding.
-    fn open(&self, content: Content, bytes_max: usize) -> Result<String, Failure> {
+    pub(crate) fn open(&self, content: Content, bytes_max: usize) -> Result<String, Failure> {
         let text = content.into_text().or_else(|bytes| match &self.coding {
             None => Err(None),
             Some(coding) => {
@@ -308,7 +314,7 @@ impl Order {
 }
 
 /// The value of `x-patchbay-dropped`: names once each, cut to what fits into a field.
-fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
+pub(crate) fn dropped_header(request: &[Cow<'_, str>], sent: &[String]) -> String {
     const BYTES_MAX: usize = 1000;
     let mut header = String::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -358,18 +364,21 @@ fn peek<'a>(decoded: &Result<Request<'a>, Failure>, text: &'a str) -> Result<Pee
     if let Some(peek) = decoded.as_ref().ok().and_then(|request| Peek::of(request, text)) {
         return Ok(peek);
     }
-    Peek::read(text)
-        .map_err(|bad| Failure::bad_request(format!("the request body is not valid JSON: {bad}")))
+    Peek::read(text).map_err(no_json)
 }
 
-fn no_model_named() -> Failure {
+pub(crate) fn no_json(bad: Bad) -> Failure {
+    Failure::bad_request(format!("the request body is not valid JSON: {bad}"))
+}
+
+pub(crate) fn no_model_named() -> Failure {
     Failure::bad_request("the request names no model")
         .with_code("missing_required_parameter")
         .with_param("model")
 }
 
 /// Where a model is, if clients may name it.
-fn locate<'c>(
+pub(crate) fn locate<'c>(
     config: &'c Config,
     intake: &Intake,
     model: &'c str,

@@ -9,6 +9,8 @@ use crate::fault::Failure;
 pub enum Place<'p> {
     /// An operation of a dialect.
     Operation(&'static dyn Dialect),
+    /// Vectors for texts.
+    Embeddings,
     /// The list of models.
     Models,
     /// One model.
@@ -49,6 +51,7 @@ pub fn place(path: &str) -> Place<'_> {
         _ => path,
     };
     match path {
+        "/embeddings" => Place::Embeddings,
         "/models" => Place::Models,
         "/usage" => Place::Usage,
         "/health" | "/healthz" => Place::Health,
@@ -75,6 +78,8 @@ pub struct Target<'c> {
     pub provider: usize,
     /// The model's name there.
     pub model: &'c str,
+    /// The route names this very model, and no other.
+    pub exact: bool,
     /// The effort that the name ended in, where the provider has such names.
     pub effort: Option<&'static str>,
     /// Settings for requests that do not say.
@@ -92,12 +97,13 @@ pub fn target<'c>(config: &'c Config, model: &'c str) -> Option<Target<'c>> {
     })?;
     let (provider, defaults) = (route.provider, &route.defaults);
     config.providers.get(provider)?;
+    let exact = !route.pattern.contains('*');
     if !has_efforts(config, provider) {
         let model = route.model.as_deref().unwrap_or(model);
-        return Some(Target { provider, model, effort: None, defaults });
+        return Some(Target { provider, model, exact, effort: None, defaults });
     }
     let (model, own) = route.model.as_deref().map_or((plain, None), effort::split);
-    Some(Target { provider, model, effort: effort.or(own), defaults })
+    Some(Target { provider, model, exact, effort: effort.or(own), defaults })
 }
 
 /// A model's name as far as it chooses a model: without an effort, where the provider has such names.
@@ -173,6 +179,7 @@ mod tests {
         for (path, expected) in [
             ("/responses", "responses"),
             ("/chat/completions", "chat"),
+            ("/embeddings", "Embeddings"),
             ("/models", "Models"),
             ("/models/openai/gpt-5", "model openai/gpt-5"),
             ("/backend-api/codex/responses", "responses"),

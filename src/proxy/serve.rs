@@ -6,6 +6,7 @@ use crate::proxy::auth;
 use crate::proxy::client::{Client, Phase};
 use crate::proxy::exchange::{Exchange, Held, Parked, Stage, Step};
 use crate::proxy::net::Net;
+use crate::proxy::operation::Operation;
 use crate::proxy::order::Intake;
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
@@ -218,6 +219,7 @@ impl<N: Net> Worker<N> {
         let refuse = |failure: &Failure, allow: Option<&str>, key: Option<usize>| {
             let (dialect, codex) = match route::place(&path) {
                 Place::Operation(dialect) => (Some(dialect), Intake::is_codex(head)),
+                Place::Embeddings => (Some(Operation::Embeddings.dialect()), false),
                 _ => (None, false),
             };
             let mut answer = Answer::failure(dialect, failure, codex);
@@ -234,14 +236,15 @@ impl<N: Net> Worker<N> {
         };
         let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
         let (usage, draining) = (self.shared.limits.usage(), self.is_draining());
-        let (dialect, passed) = match admin::admit(&config, usage, head, &path, peer, draining) {
+        let (operation, passed) = match admin::admit(&config, usage, head, &path, peer, draining) {
             Err(refused) => return refuse(&refused.failure, refused.allow, None),
             Ok(Admitted::Answer(said)) => return answer(said, false),
             Ok(Admitted::Shutdown(said)) => return answer(said, true),
-            Ok(Admitted::Operation(dialect, passed)) => (dialect, passed),
+            Ok(Admitted::Serve(operation, passed)) => (operation, passed),
         };
         let seat = self.shared.limits.enter(&config, passed.key, peer.ip(), now.instant);
-        let begun = seat.and_then(|seat| Ok((seat, Intake::new(&config, dialect, head, passed)?)));
+        let begun =
+            seat.and_then(|seat| Ok((seat, Intake::new(&config, operation, head, passed)?)));
         let (seat, intake) = match begun {
             Ok(begun) => begun,
             Err(failure) => return refuse(&failure, None, passed.key),

@@ -149,6 +149,7 @@ impl Stage {
             headers: vec![("X-Team".to_owned(), "blue".to_owned())],
             tls: UpstreamTls::default(),
             delay_acks: false,
+            embeddings_model: None,
             quirks: Quirks::default(),
             models: vec![Model {
                 id: "mine".to_owned(),

@@ -8,11 +8,13 @@
 
 mod chunk;
 mod decode;
+mod embeddings;
 mod fault;
 mod request;
 pub(crate) mod schema;
 mod state;
 
+use crate::dialect::embeddings::Embeddings;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::request::Request;
 use crate::dialect::soften::Optional;
@@ -104,6 +106,10 @@ impl Dialect for GigaChat {
 
     fn session_field(&self) -> Option<&'static str> {
         Some(SESSION_FIELD)
+    }
+
+    fn embeddings(&self) -> Option<&'static dyn Embeddings> {
+        Some(&embeddings::GigaChatEmbeddings)
     }
 
     fn decode_fault(&self, status: u16, body: &[u8]) -> Failure {

@@ -133,6 +133,8 @@ pub(crate) struct Exchange {
     provider: Option<usize>,
     /// The model as the client names it.
     model: String,
+    /// What was dropped on the way, where there is no order that knows it.
+    dropped: String,
     ids: Ids,
     head: Head,
     transcoder: Option<Transcoder>,
@@ -183,6 +185,7 @@ impl Exchange {
             order: None,
             provider: None,
             model: String::new(),
+            dropped: String::new(),
             ids,
             head: Head::default(),
             transcoder: None,
@@ -571,7 +574,7 @@ impl Exchange {
             provider.map_or("-", |provider| provider.name.as_str()),
             self.first.map_or(0, ms),
             ms(now),
-            self.order.as_ref().map_or("", |order| order.dropped.as_str()),
+            self.order.as_ref().map_or(self.dropped.as_str(), |order| order.dropped.as_str()),
         );
     }
 }

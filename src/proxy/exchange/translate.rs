@@ -77,6 +77,7 @@ impl<N: Net> Worker<N> {
                 self.shared.give_back_body(agenda.take_spent());
                 exchange.provider = Some(agenda.provider);
                 exchange.model = agenda.model;
+                exchange.dropped = agenda.dropped;
                 exchange.errands = agenda.errands;
                 exchange.order = agenda.order;
                 exchange.stage = Stage::Token;
