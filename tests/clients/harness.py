@@ -30,15 +30,18 @@ def equal(seen, wanted, what):
 
 
 class Patchbay:
-    """A running `patchbay serve` on a free port, pointed at a scripted upstream."""
+    """A running `patchbay serve` on a free port (or the one that it takes by itself, with `port` None), pointed at a
+    scripted upstream."""
 
-    def __init__(self, binary, upstream_url, folder, config=None, args=(), environment=None):
+    def __init__(self, binary, upstream_url, folder, config=None, args=(), environment=None, port="0"):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.info = self.folder / "server-info.json"
         self.info.unlink(missing_ok=True)
         self.log = open(self.folder / "patchbay.log", "wb")
-        command = [str(binary), "serve", "--port", "0", "--server-info", str(self.info)]
+        command = [str(binary), "serve", "--server-info", str(self.info)]
+        if port is not None:
+            command += ["--port", port]
         if config is not None:
             path = self.folder / "patchbay.toml"
             path.write_text(config)

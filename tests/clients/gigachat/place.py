@@ -1,0 +1,237 @@
+"""The scripted GigaChat over TLS with a root of its own, and `patchbay serve --preset gigachat` in front of it, as
+its users start it: a `.env`, and nothing else."""
+import base64
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import harness  # noqa: E402
+from harness import Failed, expect  # noqa: E402
+
+ACCOUNT = "3f1c9a5e-client:9b2d-secret"
+CREDENTIALS = base64.b64encode(ACCOUNT.encode()).decode()
+KEY = "key-of-the-proxy-0123456789"
+MODEL = "GigaChat-2-Max"
+TOKEN_MS = 1000
+TRICKY = 'He said "hi" \\ \\n \t <b>\u2028 größe 日本語 👩‍👩‍👧 {"a": [1]} end.'
+CITY = {"name": "Köln", "people": 1087863}
+# What the model says, by what the user said last.
+SCENES = [
+    {"when": "Say it", "text": TRICKY},
+    {"when": "Look", "calls": [{"name": "look", "arguments": {"path": "größe.txt"}}], "text": "It says {results}"},
+    {"when": "Which city", "calls": [{"name": "structured_answer", "arguments": CITY}], "text": json.dumps(CITY, ensure_ascii=False)},
+    {"when": "What is on it", "text": "I see {attachments} picture."},
+    {"when": "Make a file", "calls": [{"name": "exec_command", "arguments": {"cmd": "printf 'a\"b' > made.txt; cat made.txt"}}], "text": "The file is there: {results}"},
+]
+
+
+@dataclass
+class Authority:
+    """A root that nobody knows, and a certificate of it for this machine."""
+
+    root: Path
+    certificate: Path
+    key: Path
+
+
+def make_authority(folder):
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Authority(folder / "root.pem", folder / "chain.pem", folder / "key.pem")
+    root_key, asked, extensions = folder / "root.key", folder / "asked.pem", folder / "extensions.txt"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *curve, "-days", "2", "-subj", "/CN=Root of a test", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", root_key, "-out", made.root)
+    openssl("req", *curve, "-subj", "/CN=localhost", "-keyout", made.key, "-out", asked)
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n")
+    openssl("x509", "-req", "-in", asked, "-CA", made.root, "-CAkey", root_key, "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", made.certificate)
+    return made
+
+
+def openssl(*arguments):
+    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    expect(done.returncode == 0, "openssl failed", done.stderr)
+
+
+class Process:
+    """A server that runs until it is closed."""
+
+    def __init__(self, command, folder, name):
+        self.log = open(Path(folder) / f"{name}.log", "wb")
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=folder)
+        self.name, self.path = name, Path(self.log.name)
+
+    def said(self):
+        return self.path.read_text(errors="replace")[-3000:]
+
+    def wait_for(self, found):
+        """What `found()` gives once it gives something."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Failed(f"{self.name} ended with {self.process.returncode}: {self.said()}")
+            if (value := found()) is not None:
+                return value
+            time.sleep(0.01)
+        raise Failed(f"{self.name} did not start in 20 s: {self.said()}")
+
+    def close(self):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise Failed(f"{self.name} did not end within 20 s") from None
+        finally:
+            self.log.close()
+
+
+class Mock(Process):
+    """`patchbay mock --dialect gigachat`, which knows one account."""
+
+    def __init__(self, binary, authority, folder):
+        scenes, info = folder / "scenes.json", folder / "mock-info.json"
+        scenes.write_text(json.dumps(SCENES, ensure_ascii=False))
+        super().__init__(
+            [
+                binary, "mock", "--dialect", "gigachat", "--port", 0, "--server-info", info, "--scenes", scenes,
+                "--tls-cert", authority.certificate, "--tls-key", authority.key,
+                "--account", ACCOUNT, "--scope", "GIGACHAT_API_PERS", "--token-lifetime-ms", TOKEN_MS,
+            ],
+            folder, "mock",
+        )
+        self.trust = ssl.create_default_context(cafile=authority.root)
+        self.port = self.wait_for(lambda: json.loads(info.read_text())["port"] if info.exists() and info.read_text() else None)
+        self.host = f"https://127.0.0.1:{self.port}"
+
+    def counters(self):
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.trust)
+        connection.request("GET", "/counters")
+        counters = json.loads(connection.getresponse().read())
+        connection.close()
+        return counters["gigachat"]
+
+    def holds(self, allowed=()):
+        """Nothing was refused but what expired on its way, or what the case provokes."""
+        refusals = {reason: count for reason, count in self.counters()["refusals"].items() if reason not in ("expired_token", *allowed)}
+        expect(not refusals, "GigaChat refused something", refusals)
+
+
+@dataclass
+class Place:
+    mock: Mock
+    proxy: harness.Patchbay
+    authority: Authority
+    folder: Path
+
+    @property
+    def url(self):
+        return f"http://localhost:{self.proxy.port}"
+
+
+@contextlib.contextmanager
+def open_place(binary, folder, more="", port="0", keep=False):
+    """The mock, and the preset with this `.env` and `more` of it."""
+    folder = Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier run kept
+    folder.mkdir(parents=True)
+    authority = make_authority(folder / "tls")
+    with contextlib.ExitStack() as stack:
+        mock = Mock(binary, authority, folder)
+        stack.callback(mock.close)
+        (folder / ".env").write_text(
+            f"GIGACHAT_CREDENTIALS={CREDENTIALS}\n"
+            "GIGACHAT_SCOPE=GIGACHAT_API_PERS\n"
+            f"GIGACHAT_MODEL={MODEL}\n"
+            "GPT2GIGA_ENABLE_API_KEY_AUTH=True\n"
+            f"GPT2GIGA_API_KEY={KEY}\n"
+            f"GIGACHAT_BASE_URL={mock.host}/api/v1\n"
+            f"GIGACHAT_AUTH_URL={mock.host}/api/v2/oauth\n"
+            f"GIGACHAT_CA_BUNDLE_FILE={authority.root}\n" + more
+        )
+        args = ["--preset", "gigachat"] + (["--capture", str(folder / "capture")] if keep else [])
+        proxy = harness.Patchbay(binary, None, folder, None, args, {"HOME": str(folder)}, port=port)
+        stack.callback(proxy.close)
+        yield Place(mock, proxy, authority, folder)
+        for secret in (CREDENTIALS, ACCOUNT, KEY, "mock-token"):
+            expect(secret not in proxy.said(), "a secret is in the proxy's log")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def is_free(port):
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+NGINX = """
+worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    client_max_body_size 64m;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {authority.certificate};
+        ssl_certificate_key {authority.key};
+        location / {{
+            proxy_pass http://127.0.0.1:{proxy};
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(place):
+    """nginx with TLS in front of the proxy; gives its URL."""
+    folder = place.folder / "nginx"
+    folder.mkdir()
+    port = free_port()
+    (folder / "nginx.conf").write_text(NGINX.format(port=port, authority=place.authority, proxy=place.proxy.port))
+    server = Process(["nginx", "-p", folder, "-c", "nginx.conf"], folder, "nginx")
+    try:
+        server.wait_for(lambda: True if listens(port) else None)
+        yield f"https://localhost:{port}"
+    finally:
+        server.close()
+
+
+def listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def base_environment(home):
+    return {"PATH": os.environ["PATH"], "HOME": str(home)}
