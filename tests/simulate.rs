@@ -34,6 +34,8 @@ fn the_worker_survives_every_seed() {
                 total.whole += stats.whole;
                 total.executions += stats.executions;
                 total.retried += stats.retried;
+                total.uploads += stats.uploads;
+                total.forgotten += stats.forgotten;
                 total.turns += stats.turns;
                 total.virtual_s += stats.virtual_s;
             }
@@ -42,6 +44,7 @@ fn the_worker_survives_every_seed() {
         }
     }
     println!("{total:?}");
+    assert!(count < 256 || (total.uploads > 0 && total.forgotten > 0), "no errand is run");
     for line in &failed {
         println!("{}", line.chars().take(150).collect::<String>().replace('\n', " "));
     }

@@ -4,7 +4,14 @@ use crate::sim::http::{Message, Reader, Side};
 use crate::sim::net::{ConnId, Got, SimNet};
 use crate::sim::script::Api;
 use crate::sim::{Profile, Random};
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// How images begin.
+pub(crate) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+/// One that many requests show.
+pub(crate) const SHARED: &[u8] = b"\x89PNG\r\n\x1a\nshared";
 
 /// One request of a plan.
 #[derive(Clone, Debug)]
@@ -12,6 +19,8 @@ pub(crate) struct Ask {
     pub(crate) marker: String,
     pub(crate) api: Api,
     pub(crate) stream: bool,
+    /// It shows an image that others show too.
+    pub(crate) shared: bool,
     /// Broken on purpose: must be refused with a 4xx, and never reach an upstream.
     pub(crate) broken: bool,
     bytes: Vec<u8>,
@@ -359,7 +368,14 @@ fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
     let marker = format!("mk_{:08x}", number ^ 0x5eed_0000);
     let api = if random.chance(500) { Api::Chat } else { Api::Responses };
     let stream = random.chance(750);
-    let model = if random.chance(700) { "chat-a" } else { "resp-a" };
+    let model = match random.below(1000) {
+        0..550 => "chat-a",
+        550..800 => "resp-a",
+        _ => "giga-a",
+    };
+    let images = if model == "giga-a" { images(&marker, random) } else { Vec::new() };
+    let shared = images.last().is_some_and(|image| image == SHARED);
+    let url = |image: &Vec<u8>| format!("data:image/png;base64,{}", STANDARD.encode(image));
     let most = if random.chance(50) { 40_000 } else { 60 };
     let padding = random.below(most) as usize;
     let text = format!("{marker} {} {marker}", "x\n".repeat(padding / 2));
@@ -368,13 +384,18 @@ fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
         Api::Responses => (
             "/v1/responses",
             json!({ "model": model, "stream": stream,
-            "input": text, "store": false,
+            "input": content(&text, "input_text", images.iter().map(|image| {
+                json!({ "type": "input_image", "image_url": url(image) })
+            })),
+            "store": false,
             "tools": [{ "type": "function", "name": "lookup", "parameters": schema }] }),
         ),
-        Api::Chat => (
+        Api::Chat | Api::Giga => (
             "/v1/chat/completions",
             json!({ "model": model, "stream": stream,
-            "messages": [{ "role": "user", "content": text }],
+            "messages": content(&text, "text", images.iter().map(|image| {
+                json!({ "type": "image_url", "image_url": { "url": url(image) } })
+            })),
             "tools": [{ "type": "function",
                 "function": { "name": "lookup", "parameters": schema } }] }),
         ),
@@ -383,7 +404,30 @@ fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
     let broken = random.chance(profile.broken);
     let bytes =
         if broken { broken_request(path, &body, random) } else { whole(path, &body, random) };
-    Ask { marker, api, stream, broken, bytes }
+    Ask { marker, api, stream, shared, broken, bytes }
+}
+
+/// A user's message.
+fn content(text: &str, kind: &str, images: impl Iterator<Item = Value>) -> Value {
+    let mut parts = vec![json!({ "type": kind, "text": text })];
+    parts.extend(images);
+    json!([{ "role": "user", "content": parts }])
+}
+
+/// The images of a request: up to two of its own, which hold its marker, and maybe one that many
+/// requests have.
+fn images(marker: &str, random: &mut Random) -> Vec<Vec<u8>> {
+    let mut images: Vec<Vec<u8>> = (0..random.below(3))
+        .map(|index| {
+            let most = if random.chance(100) { 60_000 } else { 300 };
+            let padding = vec![index as u8; random.below(most) as usize];
+            [PNG, marker.as_bytes(), &padding].concat()
+        })
+        .collect();
+    if random.chance(300) {
+        images.push(SHARED.to_vec());
+    }
+    images
 }
 
 fn whole(path: &str, body: &str, random: &mut Random) -> Vec<u8> {

@@ -34,15 +34,28 @@ impl Case<'_> {
         }
     }
 
-    /// At most one execution; a second only after a reused connection died without a byte.
+    /// At most one execution, and one upload of each file; a second only after a reused connection
+    /// died without a byte, or because a file was gone.
     fn count(&self) -> Result<(), String> {
-        match self.executions.as_slice() {
-            [_, ..] if self.record.ask.broken => Err("a broken request was executed".to_owned()),
-            [] | [_] => Ok(()),
-            [first, _] if first.was_stale(self.net) => Ok(()),
-            [_, _] => Err("executed twice, and the first was no stale connection".to_owned()),
-            more => Err(format!("executed {} times", more.len())),
+        if self.record.ask.broken && !self.executions.is_empty() {
+            return Err("a broken request was executed".to_owned());
         }
+        let mut kinds: Vec<&Option<Vec<u8>>> = self.executions.iter().map(|it| &it.file).collect();
+        kinds.sort();
+        kinds.dedup();
+        for kind in kinds {
+            let alike: Vec<_> = self.executions.iter().filter(|it| it.file == *kind).collect();
+            let [again @ .., _] = alike.as_slice() else { continue };
+            let in_vain = |it: &&&&Execution| it.was_stale(self.net) || it.reply.forgot;
+            if again.iter().filter(in_vain).count() < again.len() {
+                return Err("executed twice, and the first was no stale connection".to_owned());
+            }
+            let forgot = alike.iter().filter(|execution| execution.reply.forgot).count();
+            if again.len() > 2 || forgot > 2 {
+                return Err(format!("executed {} times", alike.len()));
+            }
+        }
+        Ok(())
     }
 
     fn last(&self) -> Option<&Execution> {
@@ -53,7 +66,9 @@ impl Case<'_> {
     fn must_succeed(&self) -> bool {
         let calm =
             |rates: &crate::sim::net::Rates| rates.refused + rates.silent + rates.aborted == 0;
-        let served = self.last().map(|last| last.must_succeed(self.net));
+        // A file that was taken is not the answer yet.
+        let answer = self.last().filter(|last| last.file.is_none() || !last.must_succeed(self.net));
+        let served = answer.map(|last| last.must_succeed(self.net));
         let quiet = calm(&self.profile.rates) && !self.profile.is_rough();
         let quiet = quiet && self.profile.trouble == 0;
         !self.record.ask.broken && !self.lazy && served.unwrap_or(quiet)
@@ -130,7 +145,8 @@ impl Case<'_> {
         }
         let last = self.last().filter(|last| !self.net.conn(last.conn).was_reset);
         match last.map(|last| &last.reply) {
-            Some(reply) if reply.status != 200 && reply.fate == Fate::Whole => {
+            // What follows a file that is gone may be the upload of one that many have.
+            Some(reply) if reply.status != 200 && reply.fate == Fate::Whole && !reply.forgot => {
                 // A clock that jumps ends every wait.
                 let timed_out = self.profile.jump && status == 504;
                 if status != reply.status && !timed_out {
@@ -142,7 +158,7 @@ impl Case<'_> {
                 Ok(())
             }
             _ if self.profile.jump || self.record.half_closed => Ok(()),
-            _ if status < 500 && self.last().is_none() => {
+            _ if status < 500 && self.last().is_none() && !self.record.ask.shared => {
                 Err(format!("{status} {code} to a good request: {message:?}"))
             }
             _ => Ok(()),
@@ -165,10 +181,10 @@ impl Case<'_> {
         }
         match (self.record.ask.api, self.record.ask.stream) {
             (Api::Responses, true) => check::responses_stream(body, whole),
-            (Api::Chat, true) => check::chat_stream(body, whole),
+            (Api::Chat | Api::Giga, true) => check::chat_stream(body, whole),
             _ if !whole => Ok(Seen::default()),
             (Api::Responses, false) => check::responses_document(body),
-            (Api::Chat, false) => check::chat_document(body),
+            (Api::Chat | Api::Giga, false) => check::chat_document(body),
         }
         .map_err(|error| format!("{error}\n--- the reply:\n{body}"))
     }
@@ -178,6 +194,11 @@ impl Case<'_> {
         let Some(last) = self.last() else {
             return Err("a success that no upstream gave".to_owned());
         };
+        if last.file.is_some() {
+            return Err(
+                "a success, and the last that an upstream did was to take a file".to_owned()
+            );
+        }
         if !last.may_succeed() {
             return Err(format!("a success, but the upstream's reply was {:?}", last.reply.fate));
         }

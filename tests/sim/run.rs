@@ -32,6 +32,9 @@ pub(crate) struct Stats {
     pub(crate) whole: usize,
     pub(crate) executions: usize,
     pub(crate) retried: usize,
+    pub(crate) uploads: usize,
+    /// Requests that named a file which was gone.
+    pub(crate) forgotten: usize,
     pub(crate) turns: u64,
     pub(crate) virtual_s: u64,
 }
@@ -86,8 +89,9 @@ fn config(random: &mut Random) -> Result<Config, String> {
         providers: vec![
             provider("chat", "chat", 80, "/v1/chat/completions")?,
             provider("resp", "responses", 81, "/v1/responses")?,
+            provider("giga", "gigachat", 82, "/v1/chat/completions")?,
         ],
-        routes: vec![route("chat-*", 0), route("resp-*", 1)],
+        routes: vec![route("chat-*", 0), route("resp-*", 1), route("giga-*", 2)],
         client_keys: Vec::new(),
         hosts: Vec::new(),
         origins: Vec::new(),
@@ -135,9 +139,9 @@ fn client_key() -> ClientKey {
     }
 }
 
-/// The names of both providers, maybe with trouble.
+/// The names of all providers, maybe with trouble.
 fn plan_names(net: &mut SimNet, profile: &Profile, random: &mut Random) {
-    for (host, port) in [("chat.sim", 80), ("resp.sim", 81)] {
+    for (host, port) in [("chat.sim", 80), ("resp.sim", 81), ("giga.sim", 82)] {
         let (first, second) = (format!("10.1.0.1:{port}"), format!("10.1.0.2:{port}"));
         let good = found(&[&first]);
         let states = match random.below(if profile.names { 4 } else { 1 }) {
@@ -431,13 +435,21 @@ impl Run {
         if net.open_sockets() > 0 || net.is_listening() || net.open_upstreams() > 0 {
             return Err(format!("drained, but {} sockets are open", net.open_sockets()));
         }
-        let executions = self.server.executions.len();
-        let mut stats = Stats { executions, turns: self.turns, virtual_s, ..Stats::default() };
+        let all = &self.server.executions;
+        let mut stats = Stats {
+            executions: all.len(),
+            uploads: all.iter().filter(|execution| execution.file.is_some()).count(),
+            forgotten: all.iter().filter(|execution| execution.reply.forgot).count(),
+            turns: self.turns,
+            virtual_s,
+            ..Stats::default()
+        };
         for client in &self.clients {
             for record in &client.records {
                 let executions = self.server.of(&record.ask.marker);
                 stats.requests += 1;
-                stats.retried += executions.len().saturating_sub(1);
+                let answers = executions.iter().filter(|execution| execution.file.is_none());
+                stats.retried += answers.count().saturating_sub(1);
                 let whole = matches!(record.outcome, crate::sim::client::Outcome::Whole(_));
                 stats.whole += usize::from(whole);
                 let (profile, lazy, slow) = (&self.profile, client.is_lazy(), client.is_slow());

@@ -4,7 +4,7 @@ use crate::sim::Random;
 use serde_json::{Value, json};
 
 /// A model's answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Content {
     pub(crate) reasoning: String,
     pub(crate) text: String,
@@ -17,6 +17,8 @@ pub(crate) struct Content {
 pub(crate) enum Api {
     Chat,
     Responses,
+    /// GigaChat, as upstream only.
+    Giga,
 }
 
 /// A reply body, and from which offset on its reader can know that it is whole.
@@ -71,6 +73,8 @@ fn deltas(text: &str, random: &mut Random) -> Vec<String> {
 fn usage(api: Api) -> Value {
     match api {
         Api::Chat => json!({ "prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12 }),
+        Api::Giga => json!({ "prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12,
+            "precached_prompt_tokens": 0 }),
         Api::Responses => json!({
             "input_tokens": 7, "input_tokens_details": { "cached_tokens": 0 },
             "output_tokens": 5, "output_tokens_details": { "reasoning_tokens": 0 },
@@ -95,6 +99,8 @@ pub(crate) fn body(
     match (api, stream) {
         (Api::Chat, true) => chat_stream(marker, content, fault, random),
         (Api::Chat, false) => document(&chat_document(marker, content)),
+        (Api::Giga, true) => giga_stream(content, random),
+        (Api::Giga, false) => document(&giga_document(content)),
         (Api::Responses, true) => Responses::new(marker).stream(content, fault, random),
         (Api::Responses, false) => document(&Responses::new(marker).document(content)),
     }
@@ -170,6 +176,60 @@ fn chat_stream(marker: &str, content: &Content, fault: bool, random: &mut Random
     if random.chance(900) {
         bytes.push_str(&format!("data: [DONE]{end}"));
     }
+    Body { whole_from, bytes: bytes.into_bytes(), is_stream: true }
+}
+
+/// The reason for an end as GigaChat says it.
+fn giga_finish(content: &Content) -> &'static str {
+    if content.finish == "tool_calls" { "function_call" } else { content.finish }
+}
+
+/// The only call, its arguments an object.
+fn giga_call(content: &Content) -> Option<Value> {
+    let (name, arguments) = content.calls.first()?;
+    let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
+    Some(json!({ "name": name, "arguments": arguments }))
+}
+
+fn giga_document(content: &Content) -> Value {
+    let mut message = json!({ "role": "assistant", "content": content.text });
+    if !content.reasoning.is_empty() {
+        message["reasoning_content"] = json!(content.reasoning);
+    }
+    if let Some(call) = giga_call(content) {
+        message["function_call"] = call;
+    }
+    json!({ "object": "chat.completion", "created": 1, "model": "up-model",
+        "usage": usage(Api::Giga),
+        "choices": [{ "index": 0, "message": message, "finish_reason": giga_finish(content) }] })
+}
+
+fn giga_stream(content: &Content, random: &mut Random) -> Body {
+    let end = *random.pick(&["\n\n", "\r\n\r\n"]);
+    let chunk = |choice: Value, usage: Value| {
+        let mut value = json!({ "created": 1, "model": "up-model",
+            "object": "chat.completion", "choices": [choice] });
+        if usage.is_object() {
+            value["usage"] = usage;
+        }
+        format!("data: {value}{end}")
+    };
+    let delta = |delta: Value| chunk(json!({ "index": 0, "delta": delta }), Value::Null);
+    let mut bytes = String::new();
+    for text in deltas(&content.reasoning, random) {
+        bytes.push_str(&delta(json!({ "role": "assistant", "reasoning_content": text })));
+    }
+    for text in deltas(&content.text, random) {
+        bytes.push_str(&delta(json!({ "content": text })));
+    }
+    if let Some(call) = giga_call(content) {
+        bytes.push_str(&delta(json!({ "content": "", "function_call": call })));
+    }
+    let last =
+        json!({ "index": 0, "delta": { "content": "" }, "finish_reason": giga_finish(content) });
+    bytes.push_str(&chunk(last, usage(Api::Giga)));
+    let whole_from = bytes.trim_end().len();
+    bytes.push_str(&format!("data: [DONE]{end}"));
     Body { whole_from, bytes: bytes.into_bytes(), is_stream: true }
 }
 

@@ -34,7 +34,7 @@ fn stream(api: Api, fault: bool) -> String {
 
 fn read(api: Api, body: &str) -> Result<Seen, String> {
     match api {
-        Api::Chat => check::chat_stream(body, true),
+        Api::Chat | Api::Giga => check::chat_stream(body, true),
         Api::Responses => check::responses_stream(body, true),
     }
 }
@@ -51,7 +51,7 @@ fn scripted_replies_are_legal_and_say_what_they_should() {
             };
             assert_eq!(read(api, &body(true)).unwrap(), expected(&content), "{api:?} {seed}");
             let seen = match api {
-                Api::Chat => check::chat_document(&body(false)).unwrap(),
+                Api::Chat | Api::Giga => check::chat_document(&body(false)).unwrap(),
                 Api::Responses => check::responses_document(&body(false)).unwrap(),
             };
             assert_eq!(seen, expected(&content), "{api:?} {seed}");
@@ -104,7 +104,7 @@ fn every_cut_of_a_stream_lacks_its_end() {
         let last = whole.rfind("finish_reason\":\"").or(whole.rfind("event: ")).unwrap();
         for cut in (0..last).filter(|cut| whole.is_char_boundary(*cut)) {
             let seen = match api {
-                Api::Chat => check::chat_stream(&whole[..cut], false),
+                Api::Chat | Api::Giga => check::chat_stream(&whole[..cut], false),
                 Api::Responses => check::responses_stream(&whole[..cut], false),
             };
             assert_eq!(seen.unwrap().end, End::Missing, "{api:?} cut at {cut}");

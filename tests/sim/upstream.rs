@@ -2,11 +2,12 @@
 //! pieces of any size.
 
 use crate::sim::check;
+use crate::sim::client::SHARED;
 use crate::sim::http::{Message, Reader, Side};
 use crate::sim::net::{ConnId, Got, SimNet};
 use crate::sim::script::{self, Api, Content};
 use crate::sim::{Profile, Random};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What becomes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,10 @@ pub(crate) enum Fate {
 /// One request that reached an upstream whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Execution {
+    /// Whose it is; empty for the upload of an image that many have.
     pub(crate) marker: String,
+    /// The file, where this is an upload.
+    pub(crate) file: Option<Vec<u8>>,
     pub(crate) conn: ConnId,
     /// Requests served before on this connection.
     pub(crate) served: usize,
@@ -43,6 +47,8 @@ pub(crate) struct Execution {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) content: Content,
+    /// It says that a file is gone which had been there.
+    pub(crate) forgot: bool,
     pub(crate) fate: Fate,
     /// Offset of the first byte from which on the reader can know that the answer is whole.
     pub(crate) whole_from: usize,
@@ -93,6 +99,8 @@ pub(crate) struct Server {
     random: Random,
     profile: Profile,
     links: Vec<Link>,
+    /// The contents of the files that are there; `None` for those that are gone.
+    files: Vec<Option<Vec<u8>>>,
     pub(crate) executions: Vec<Execution>,
     /// What the proxy sent that it must not send.
     pub(crate) errors: Vec<String>,
@@ -109,6 +117,7 @@ impl Server {
             random: Random::new(seed),
             profile,
             links: Vec::new(),
+            files: Vec::new(),
             executions: Vec::new(),
             errors: Vec::new(),
             deaf: 0,
@@ -122,7 +131,11 @@ impl Server {
             let trouble = self.profile.trouble;
             let link = Link {
                 id,
-                api: if to == Some(81) { Api::Responses } else { Api::Chat },
+                api: match to {
+                    Some(81) => Api::Responses,
+                    Some(82) => Api::Giga,
+                    _ => Api::Chat,
+                },
                 reader: Reader::new(Side::Requests),
                 served: 0,
                 current: None,
@@ -197,29 +210,54 @@ impl Server {
     fn begin(&mut self, index: usize, request: &Message, net: &mut SimNet) {
         let link = &mut self.links[index];
         let markers = check::markers(&request.body);
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+        let file = (link.api == Api::Giga).then(|| uploaded(request)).flatten();
         let path = match link.api {
-            Api::Chat => "POST /v1/chat/completions HTTP/1.1",
+            Api::Giga if file.is_some() => "POST /v1/files HTTP/1.1",
+            Api::Chat | Api::Giga => "POST /v1/chat/completions HTTP/1.1",
             Api::Responses => "POST /v1/responses HTTP/1.1",
         };
-        let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
         let right = request.line == path
             && request.field("authorization") == Some("Bearer sim-key")
             && request.field("host").is_some_and(|host| {
-                host == "chat.sim:80" || host == "chat.sim" || host == "resp.sim:81"
+                ["chat.sim:80", "chat.sim", "resp.sim:81", "giga.sim:82"].contains(&host)
             })
-            && body["model"] == "up-model"
+            && (body["model"] == "up-model" || file.is_some())
             && markers.windows(2).all(|pair| pair[0] == pair[1]);
-        let Some(marker) = markers.first().filter(|_| right) else {
+        let marker = markers.first().cloned();
+        let marker =
+            marker.or(file.as_deref().filter(|file| *file == SHARED).map(|_| String::new()));
+        let (Some(marker), true) = (marker, right) else {
             self.errors.push(format!("a wrong request: {request:?}"));
             return;
         };
-        let stream = body["stream"] == true;
-        let reply = make(link.api, stream, marker, &self.profile, &mut self.random);
+        let reply = if let Some(file) = &file {
+            let id = self.files.len();
+            self.files.push(Some(file.clone()));
+            take_in(id, &marker, &self.profile, &mut self.random)
+        } else {
+            let stream = body["stream"] == true;
+            let gone = match gone(&mut self.files, &body, &marker, &self.profile, &mut self.random)
+            {
+                Ok(gone) => gone,
+                Err(error) => {
+                    self.errors.push(format!("{error}: {request:?}"));
+                    return;
+                }
+            };
+            let (api, random) = (self.links[index].api, &mut self.random);
+            match gone {
+                Some(id) => refuse_file(id, &self.profile, random),
+                None => make(api, stream, &marker, &self.profile, random),
+            }
+        };
+        let link = &mut self.links[index];
         net.log(link.id, format_args!("executes {marker}: {} {:?}", reply.status, reply.fate));
         link.current = Some(self.executions.len());
         link.next_us = net.now_us + self.random.below(3_000);
         self.executions.push(Execution {
-            marker: marker.clone(),
+            marker,
+            file,
             conn: link.id,
             served: link.served,
             began_us: net.now_us,
@@ -319,11 +357,56 @@ fn finish(
     link.current = None;
 }
 
+/// The file of a form.
+fn uploaded(request: &Message) -> Option<Vec<u8>> {
+    let boundary = request.field("content-type")?.strip_prefix("multipart/form-data; boundary=")?;
+    let find = |from: usize, what: &[u8]| {
+        let rest = request.body.get(from..)?;
+        rest.windows(what.len()).position(|window| window == what).map(|at| from + at)
+    };
+    let named = find(0, b"name=\"file\"; filename=\"")?;
+    let start = find(named, b"\r\n\r\n")? + 4;
+    let end = find(start, format!("\r\n--{boundary}--\r\n").as_bytes())?;
+    Some(request.body[start..end].to_vec())
+}
+
+/// The first file that a request names and that is gone. An image that many have may go at any time.
+fn gone(
+    files: &mut [Option<Vec<u8>>],
+    body: &Value,
+    marker: &str,
+    profile: &Profile,
+    random: &mut Random,
+) -> Result<Option<usize>, String> {
+    let messages = body["messages"].as_array();
+    let lists = messages.into_iter().flatten().filter_map(|it| it["attachments"].as_array());
+    for id in lists.flatten() {
+        let index = id.as_str().and_then(|id| id.strip_prefix("file-")?.parse::<usize>().ok());
+        let file = index.and_then(|index| files.get_mut(index)).ok_or("a file that never was")?;
+        let own = file.as_ref().is_none_or(|file| {
+            file == SHARED || check::markers(file).first().is_some_and(|of| of == marker)
+        });
+        if !own {
+            return Err("a file of another request".to_owned());
+        }
+        if file.as_ref().is_some_and(|file| file == SHARED) && random.chance(profile.trouble / 3) {
+            *file = None;
+        }
+        if file.is_none() {
+            return Ok(index);
+        }
+    }
+    Ok(None)
+}
+
 /// Decides a reply and its fate.
 fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Random) -> Reply {
-    let content = script::content(marker, random);
+    let mut content = script::content(marker, random);
+    if api == Api::Giga {
+        content.calls.truncate(1);
+    }
     let refuse = random.chance(profile.trouble / 3);
-    let fault = stream && !refuse && random.chance(profile.trouble / 4);
+    let fault = api != Api::Giga && stream && !refuse && random.chance(profile.trouble / 4);
     let status = if refuse { *random.pick(&[400, 429, 500, 503]) } else { 200 };
     let body = if refuse {
         let bytes = script::upstream_error(marker).to_string().into_bytes();
@@ -331,13 +414,46 @@ fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Ra
     } else {
         script::body(api, stream, marker, &content, fault, random)
     };
+    frame(status, content, &body, profile, random)
+}
+
+/// A reply to an upload.
+fn take_in(id: usize, marker: &str, profile: &Profile, random: &mut Random) -> Reply {
+    let refuse = random.chance(profile.trouble / 6);
+    let (status, value) = match refuse {
+        true => (*random.pick(&[400, 429, 500, 503]), script::upstream_error(marker)),
+        false => (200, json!({ "id": format!("file-{id}"), "object": "file" })),
+    };
+    let bytes = value.to_string().into_bytes();
+    let whole_from = if refuse { usize::MAX } else { bytes.len() };
+    let body = script::Body { whole_from, bytes, is_stream: false };
+    frame(status, Content::default(), &body, profile, random)
+}
+
+/// A reply to a request that names a file which is gone.
+fn refuse_file(id: usize, profile: &Profile, random: &mut Random) -> Reply {
+    let message = format!("No such file: file-{id}");
+    let bytes = json!({ "status": 404, "message": message }).to_string().into_bytes();
+    let body = script::Body { whole_from: usize::MAX, bytes, is_stream: false };
+    let reply = frame(404, Content::default(), &body, profile, random);
+    Reply { forgot: true, ..reply }
+}
+
+/// Decides how a reply is framed, and its fate.
+fn frame(
+    status: u16,
+    content: Content,
+    body: &script::Body,
+    profile: &Profile,
+    random: &mut Random,
+) -> Reply {
     let framing = random.below(3);
     let closes = framing == 2 || random.chance(150);
     let mut bytes = Vec::new();
     if random.chance(100) {
         bytes.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
     }
-    bytes.extend_from_slice(head(status, &body, framing, closes).as_bytes());
+    bytes.extend_from_slice(head(status, body, framing, closes).as_bytes());
     let mut whole_from = usize::MAX;
     if framing == 1 {
         let (mut rest, mut done) = (&body.bytes[..], 0);
@@ -376,7 +492,7 @@ fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Ra
     let whole_reads = profile.rates.short + profile.rates.block == 0;
     let junk = random.chance(profile.trouble / 4) && framing != 2 && whole_reads;
     let junk: &[u8] = if junk { JUNK } else { b"" };
-    Reply { status, content, fate, whole_from, bytes, junk, closes }
+    Reply { status, content, forgot: false, fate, whole_from, bytes, junk, closes }
 }
 
 fn head(status: u16, body: &script::Body, framing: u64, closes: bool) -> String {
