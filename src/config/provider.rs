@@ -121,6 +121,7 @@ pub(super) fn provider(
         return Err("needs a `url`, or the flag --upstream-url".to_owned());
     };
     let url = Url::parse(&url)?;
+    let host = url.host.clone();
     let dialect = dialect_of(written.dialect.as_deref(), &url)?;
     let profile = match written.quirks_profile {
         Some(host) => Quirks::for_host(&host.to_ascii_lowercase()),
@@ -144,7 +145,7 @@ pub(super) fn provider(
     }
     let url = match &written.base_path {
         Some(base) => url.with_base(base, dialect.path())?,
-        None => url,
+        None => url.with_usual_base(dialect.base_path(&host)),
     };
     let url = url.with_operation(dialect.path());
     let place = credential::Place { url: &url, operation: dialect.path(), folder, world };
@@ -209,11 +210,15 @@ fn wording(written: Option<Wording>, usual: &str) -> Option<String> {
     }
 }
 
-/// The dialect that was named, or the one whose operation the URL ends in, or Chat Completions.
+/// The dialect that was named, or the one that is spoken by the URL's host alone, or the one whose
+/// operation the URL ends in, or Chat Completions.
 fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, String> {
     // A path that upstreams of several dialects have is that of the one which clients speak too.
     let of_url = dialect::for_clients().find(|it| url.has_operation(it.path()));
     let Some(name) = named else {
+        if let Some(only) = DIALECTS.iter().find(|it| it.is_home(&url.host)) {
+            return Ok(*only);
+        }
         return of_url.or_else(|| dialect::by_name("chat")).ok_or_else(|| "no dialect".to_owned());
     };
     let Some(found) = dialect::by_name(name) else {

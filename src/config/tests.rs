@@ -178,6 +178,53 @@ fn typed_models_are_routed_first_and_listed() {
     }
 }
 
+#[test]
+fn urls_of_gigachat_are_completed_as_its_hosts_want_it() {
+    let old = "/api/v1/chat/completions";
+    for (url, dialect, path) in [
+        ("https://api.giga.chat", None, "/v1/chat/completions"),
+        ("https://api.giga.chat/", None, "/v1/chat/completions"),
+        ("https://api.giga.chat/v1", None, "/v1/chat/completions"),
+        ("https://api.giga.chat/v1/chat/completions", None, "/v1/chat/completions"),
+        ("https://gigachat.devices.sberbank.ru", None, old),
+        ("https://gigachat.devices.sberbank.ru/", None, old),
+        ("https://gigachat.devices.sberbank.ru/api", None, old),
+        ("https://gigachat.devices.sberbank.ru/api/v1", None, old),
+        ("https://gigachat.devices.sberbank.ru/api/v1/", None, old),
+        ("https://gigachat.devices.sberbank.ru/api/v1/chat/completions", None, old),
+        ("https://gigachat-preview.devices.sberbank.ru", None, old),
+        ("http://127.0.0.1:8099", Some("gigachat"), old),
+        ("http://127.0.0.1:8099/api/v1/", Some("gigachat"), old),
+        ("http://127.0.0.1:8099/v1", Some("gigachat"), "/v1/chat/completions"),
+        ("http://127.0.0.1:8099/giga/", Some("gigachat"), "/giga/chat/completions"),
+        ("https://notgiga.chat", Some("gigachat"), old),
+    ] {
+        let overrides = Overrides {
+            upstream_url: Some(url.to_owned()),
+            upstream_dialect: dialect.map(str::to_owned),
+            ..Overrides::default()
+        };
+        let provider = from_flags(&overrides).unwrap().providers.remove(0);
+        assert_eq!(
+            (provider.dialect.name(), provider.url.path.as_str()),
+            ("gigachat", path),
+            "{url}"
+        );
+        let host = Quirks { images: provider.quirks.images, ..Quirks::for_host("api.giga.chat") };
+        let own = host == provider.quirks;
+        assert_eq!(own, dialect.is_none(), "{url}");
+    }
+    for url in ["https://notgiga.chat", "https://giga.chat.example", "https://sberbank.ru"] {
+        let overrides = Overrides { upstream_url: Some(url.to_owned()), ..Overrides::default() };
+        let provider = from_flags(&overrides).unwrap().providers.remove(0);
+        assert_eq!(
+            (provider.dialect.name(), provider.quirks),
+            ("chat", Quirks::default()),
+            "{url}"
+        );
+    }
+}
+
 const WHOLE: &str = r#"
 [server]
 listen = ["localhost:8080", "[::1]:8080"]

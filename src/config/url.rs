@@ -92,6 +92,19 @@ impl Url {
         Self { tls: self.tls, host: self.host.clone(), port: self.port, path: whole }
     }
 
+    /// Completes a URL whose path is only a beginning of `base`, in whole segments, to `base`: with
+    /// `/api/v1`, `https://host` and `https://host/api` are the same. Any other path is meant as it
+    /// is. A query is kept.
+    #[must_use]
+    pub(super) fn with_usual_base(mut self, base: &str) -> Self {
+        let (path, query) = self.path.split_at(self.path.find('?').unwrap_or(self.path.len()));
+        let path = path.trim_end_matches('/');
+        if base.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')) {
+            self.path = format!("{base}{query}");
+        }
+        self
+    }
+
     /// Completes a URL that does not name the `operation` with `base`, of which the path may hold
     /// the beginning already: with `/backend-api/codex`, `https://host` and
     /// `https://host/backend-api` are the same. A query is kept.
@@ -293,6 +306,24 @@ mod tests {
             let url = Url::parse(text).unwrap();
             let beside = url.beside("/chat/completions", "/files");
             assert_eq!(beside, Url { path: path.to_owned(), ..url }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_begins_is_completed() {
+        for (text, path) in [
+            ("https://x.example", "/api/v1"),
+            ("https://x.example/", "/api/v1"),
+            ("https://x.example/api/", "/api/v1"),
+            ("https://x.example?k=1", "/api/v1?k=1"),
+            ("https://x.example/api/v1/", "/api/v1/"),
+            ("https://x.example/ap", "/ap"),
+            ("https://x.example/v1", "/v1"),
+            ("https://x.example/api/v2", "/api/v2"),
+            ("https://x.example/api/v1/chat/completions", "/api/v1/chat/completions"),
+        ] {
+            let url = Url::parse(text).unwrap().with_usual_base("/api/v1");
+            assert_eq!(url.path, path, "{text}");
         }
     }
 

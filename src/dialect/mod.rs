@@ -72,6 +72,18 @@ pub trait Dialect: Sync + std::fmt::Debug {
     /// The path of its operation below an API's base URL (`/chat/completions`).
     fn path(&self) -> &'static str;
 
+    /// Where its operations are on a host of which only the name is known.
+    fn base_path(&self, host: &str) -> &'static str {
+        let _ = host;
+        "/v1"
+    }
+
+    /// Whether it is the only dialect that this host speaks.
+    fn is_home(&self, host: &str) -> bool {
+        let _ = host;
+        false
+    }
+
     /// Whether clients may speak it. If not, it is never found by its path, and its client half
     /// ([`Dialect::decode_request`], [`Dialect::encoder`]) refuses.
     fn serves_clients(&self) -> bool {

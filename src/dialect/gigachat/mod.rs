@@ -25,6 +25,16 @@ use crate::fault::Failure;
 #[derive(Debug)]
 pub struct GigaChat;
 
+/// The domain of its newer host, `https://api.giga.chat/v1`.
+const HOST: &str = "giga.chat";
+/// The domain of the older ones, `https://gigachat.devices.sberbank.ru/api/v1`.
+const OLDER_HOST: &str = "devices.sberbank.ru";
+
+fn is_in(host: &str, domain: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// What only tunes an answer.
 const OPTIONAL: &[Optional] = &[
     Optional::new("temperature"),
@@ -53,6 +63,16 @@ impl Dialect for GigaChat {
 
     fn path(&self) -> &'static str {
         "/chat/completions"
+    }
+
+    /// Its newer host leaves `/api` out. Of others the older one's path is the one to guess: it is in
+    /// the reference, and what stands in for it inside of a company imitates it.
+    fn base_path(&self, host: &str) -> &'static str {
+        if is_in(host, HOST) { "/v1" } else { "/api/v1" }
+    }
+
+    fn is_home(&self, host: &str) -> bool {
+        is_in(host, HOST) || is_in(host, OLDER_HOST)
     }
 
     fn serves_clients(&self) -> bool {
