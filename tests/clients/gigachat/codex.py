@@ -93,7 +93,7 @@ def codex_wrong_key(options, folder):
         turn = Turn(options.codex, folder / "wrong", place.url, "Say it.", {"GPT2GIGA_API_KEY": "another-key-0123456789"})
         told = " ".join(e["error"]["message"] for e in turn.events if e["type"] == "turn.failed")
         expect(turn.code == 1 and "key" in told.lower(), "the turn did not fail with a message", turn.events)
-        equal(place.mock.counters()["accounts"], {}, "the accounts seen")
+        equal([account["requests"] for account in place.mock.counters()["accounts"].values()], [0], "the requests of each account")
         return told
 
 

@@ -31,6 +31,7 @@ SCENES = [
     {"when": "Say it", "text": TRICKY},
     {"when": "Look", "calls": [{"name": "look", "arguments": {"path": "größe.txt"}}], "text": "It says {results}"},
     {"when": "Which city", "calls": [{"name": "structured_answer", "arguments": CITY}], "text": json.dumps(CITY, ensure_ascii=False)},
+    {"when": "Name it", "text": "größe 日本語"},
     {"when": "What is on it", "text": "I see {attachments} picture."},
     {"when": "Make a file", "calls": [{"name": "exec_command", "arguments": {"cmd": "printf 'a\"b' > made.txt; cat made.txt"}}], "text": "The file is there: {results}"},
 ]
@@ -100,6 +101,7 @@ class Mock(Process):
     """`patchbay mock --dialect gigachat`, which knows one account."""
 
     def __init__(self, binary, authority, folder):
+        self.authority = authority
         scenes, info = folder / "scenes.json", folder / "mock-info.json"
         scenes.write_text(json.dumps(SCENES, ensure_ascii=False))
         super().__init__(
@@ -140,15 +142,22 @@ class Place:
 
 
 @contextlib.contextmanager
-def open_place(binary, folder, more="", port="0", keep=False):
-    """The mock, and the preset with this `.env` and `more` of it."""
+def open_mock(binary, folder):
+    """The mock alone, in a folder of its own."""
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier run kept
     folder.mkdir(parents=True)
-    authority = make_authority(folder / "tls")
+    with contextlib.closing(Mock(binary, make_authority(folder / "tls"), folder)) as mock:
+        yield mock
+
+
+@contextlib.contextmanager
+def open_place(binary, folder, more="", port="0", keep=False):
+    """The mock, and the preset with this `.env` and `more` of it."""
+    folder = Path(folder)
     with contextlib.ExitStack() as stack:
-        mock = Mock(binary, authority, folder)
-        stack.callback(mock.close)
+        mock = stack.enter_context(open_mock(binary, folder))
+        authority = mock.authority
         (folder / ".env").write_text(
             f"GIGACHAT_CREDENTIALS={CREDENTIALS}\n"
             "GIGACHAT_SCOPE=GIGACHAT_API_PERS\n"
