@@ -116,12 +116,23 @@ class Mock(Process):
         self.port = self.wait_for(lambda: json.loads(info.read_text())["port"] if info.exists() and info.read_text() else None)
         self.host = f"https://127.0.0.1:{self.port}"
 
-    def counters(self):
+    def ask(self, method, path, body=None, **fields):
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.trust)
-        connection.request("GET", "/counters")
-        counters = json.loads(connection.getresponse().read())
+        connection.request(method, path, body, fields)
+        told = json.loads(connection.getresponse().read())
         connection.close()
-        return counters["gigachat"]
+        return told
+
+    def counters(self):
+        return self.ask("GET", "/counters")["gigachat"]
+
+    def lose_files(self):
+        """Deletes all files of the account, as its owner might elsewhere."""
+        bearer = f"Bearer {self.ask('POST', '/api/v1/token', Authorization=f'Basic {CREDENTIALS}')['tok']}"
+        files = self.ask("GET", "/api/v1/files", Authorization=bearer)["data"]
+        for file in files:
+            self.ask("POST", f"/api/v1/files/{file['id']}/delete", Authorization=bearer)
+        return len(files)
 
     def holds(self, allowed=()):
         """Nothing was refused but what expired on its way, or what the case provokes."""

@@ -115,6 +115,10 @@ def chat_image(asked):
         text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices) if stream else answer.choices[0].message.content
         equal(text, "I see 1 picture.", "the answer")
     equal(asked.place.mock.counters()["uploads"], 1, "the uploads of one picture")
+    equal(asked.place.mock.lose_files(), 1, "the files")
+    again = asked.client.chat.completions.create(model=at.MODEL, messages=[{"role": "user", "content": parts}])
+    equal(again.choices[0].message.content, "I see 1 picture.", "the answer when the file was lost")
+    equal(asked.place.mock.counters()["uploads"], 2, "the uploads of a picture that was lost")
 
 
 # ---- Responses -------------------------------------------------------------------------------------------
@@ -232,7 +236,7 @@ CASES = [
 
 
 def case(one, options, folder):
-    allowed = ("unknown_model",) if one is errors else ()
+    allowed = {errors: ("unknown_model",), chat_image: ("unknown_file",)}.get(one, ())
     with at.open_place(options.patchbay, folder, getattr(one, "environment", ""), keep=options.keep) as place:
         asked = Asked(options, place)
         with contextlib.closing(asked.client):
