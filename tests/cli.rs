@@ -382,11 +382,15 @@ fn run_hands_codex_a_client_key_when_the_proxy_wants_one() {
 #[test]
 fn the_configuration_in_the_readme_is_accepted() {
     let readme = include_str!("../README.md");
-    let mut blocks = readme.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
-    let (text, keys) = (blocks.next().unwrap(), blocks.next().unwrap());
+    let blocks = readme.split("```toml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    // The others are of the Codex CLI.
+    let ours =
+        |text: &&str| ["[server]", "[clients", "[providers."].iter().any(|it| text.contains(it));
+    let blocks: Vec<&str> = blocks.filter(ours).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("patchbay.toml");
-    fs::write(&path, text).unwrap();
+    let first = blocks.iter().find(|text| text.contains("ALICE_KEY")).unwrap();
+    fs::write(&path, first).unwrap();
     let mut command = patchbay();
     command.args(["serve", "--config"]).arg(&path);
     command.env("ALICE_KEY", "alice-secret").env("VENDOR_KEY", "vendor-secret");
@@ -395,10 +399,20 @@ fn the_configuration_in_the_readme_is_accepted() {
     client.send_post("/v1/responses", &[], &support::responses_request("hello", true));
     assert_eq!(client.reply().status, 401);
 
-    let var = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
-    let key = folder.path().join("key.txt");
-    fs::write(&key, "sk-key").unwrap();
+    let var = |name: &str| match name {
+        "HOME" => Some("/home/me".to_owned()),
+        _ if name.ends_with("_CREDENTIALS") => Some("aWQ6c2VjcmV0".to_owned()),
+        "VENDOR_KEY" => Some("aWQ6c2VjcmV0".to_owned()),
+        _ if name.ends_with("_KEY") => Some(format!("secret-of-{name}")),
+        _ => None,
+    };
+    fs::write(folder.path().join("key.txt"), "sk-key").unwrap();
     let world = World { var: &var, cores: 1 };
+    for text in &blocks {
+        let loaded = load(Some((&path, text)), &Overrides::default(), world);
+        assert!(loaded.is_ok(), "{text}: {loaded:?}");
+    }
+    let keys = blocks.iter().find(|text| text.contains("base_path")).unwrap();
     let config = load(Some((&path, keys)), &Overrides::default(), world).unwrap();
     assert_eq!(config.providers[0].url.path, "/backend-api/codex/responses");
 }
