@@ -77,12 +77,22 @@ impl std::fmt::Debug for Picture {
 }
 
 /// Where an image is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// Here.
     Inline(Picture),
     /// Behind an `https` URL, which is yet to be fetched.
     Url(String),
+}
+
+impl std::fmt::Debug for Source {
+    /// Never shows what a client sent, nor a query, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inline(picture) => write!(f, "Inline({picture:?})"),
+            Self::Url(url) => write!(f, "Url({})", shown(url)),
+        }
+    }
 }
 
 /// An image of a request, once however often the request shows it.

@@ -59,7 +59,6 @@ impl std::fmt::Debug for Call {
         f.debug_struct("Call")
             .field("provider", &self.provider)
             .field("method", &self.method)
-            .field("place", &self.place)
             .finish_non_exhaustive()
     }
 }

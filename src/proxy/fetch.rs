@@ -48,11 +48,17 @@ fn step(
 }
 
 /// An image is fetched.
-#[derive(Debug)]
 struct Fetch {
     url: Url,
     aim: Aim,
     redirects_left: u32,
+}
+
+impl std::fmt::Debug for Fetch {
+    /// Never shows a query, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fetch({})", self.shown())
+    }
 }
 
 impl Fetch {

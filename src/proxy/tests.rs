@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 mod capture;
 mod desk;
+mod images;
 mod limits;
 mod slots;
 
@@ -43,6 +44,10 @@ struct Hands {
     panics: bool,
     pending_name: bool,
     records: Vec<Record>,
+    /// Where connects went.
+    connects: Vec<SocketAddr>,
+    /// The addresses of hosts that clients chose.
+    strangers: Vec<(&'static str, &'static [&'static str])>,
     /// What lies at the desk, where there is one.
     desk: Option<Vec<Job>>,
 }
@@ -68,7 +73,8 @@ impl Net for Hands {
         Ok((self.open(), ADDRESS.parse().unwrap()))
     }
 
-    fn connect(&mut self, _: SocketAddr) -> io::Result<SocketId> {
+    fn connect(&mut self, address: SocketAddr) -> io::Result<SocketId> {
+        self.connects.push(address);
         Ok(self.open())
     }
 
@@ -115,6 +121,13 @@ impl Net for Hands {
         Lookup::Found(Arc::new([ADDRESS.parse().unwrap()]))
     }
 
+    fn resolve_stranger(&mut self, host: &str, port: u16) -> Lookup {
+        let known = self.strangers.iter().find(|(name, _)| *name == host);
+        let Some((_, addresses)) = known else { return Lookup::Failed("no such name".to_owned()) };
+        let address = |text: &&str| SocketAddr::new(text.parse().unwrap(), port);
+        Lookup::Found(addresses.iter().map(address).collect())
+    }
+
     fn record(&mut self, record: Record) {
         self.records.push(record);
     }
@@ -135,6 +148,10 @@ struct Stage {
 
 impl Stage {
     fn new(upstream: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_tls(upstream, TlsTable::new(&[]).unwrap(), change)
+    }
+
+    fn with_tls(upstream: &str, tls: TlsTable, change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider {
             name: "up".to_owned(),
             dialect: dialect::by_name(upstream).unwrap(),
@@ -187,7 +204,7 @@ impl Stage {
         };
         change(&mut config);
         let now = Now { instant: Instant::now(), unix_s: 1_800_000_000 };
-        let tls = Arc::new(TlsTable::new(&[]).unwrap());
+        let tls = Arc::new(tls);
         let limits = Arc::new(LimitTable::new(&config, now.instant, 1));
         let (net, config) = (Hands::default(), Arc::new(config));
         let worker = Worker::new(net, config, tls, Arc::clone(&limits), vec![LISTENER], 1, now);

@@ -142,6 +142,16 @@ impl TlsTable {
         self.public.get_or_init(made).as_ref()
     }
 
+    /// Hosts that are no provider's are believed by these roots too.
+    ///
+    /// # Errors
+    /// As [`TlsTable::set_provider`].
+    #[cfg(test)]
+    pub(crate) fn set_public(&mut self, trust: &Trust) -> Result<(), String> {
+        self.public = OnceLock::from(Some(Arc::new(client_config(trust)?)));
+        Ok(())
+    }
+
     /// Why TLS with a host of this provider failed and what to do, in words for people; `None` when
     /// the error is none of TLS, or one that says nothing of certificates.
     #[must_use]
