@@ -181,8 +181,11 @@ fn nothing_is_told_without_a_token_that_lives() {
     client.send_get("/api/v1/models");
     assert_eq!(told(&client.reply()), unauthorized);
 
-    let user = User::new(&server, MOCK);
-    assert_eq!(user.post(ANSWER, &request()).0, 200);
+    // A busy machine may take longer than a token lives.
+    let user = wait_for("a request in time", || {
+        let user = User::new(&server, MOCK);
+        (user.post(ANSWER, &request()).0 == 200).then_some(user)
+    });
     let expired = wait_for("the token to expire", || {
         let (status, body) = user.post(ANSWER, &request());
         (status != 200).then_some((status, body))
@@ -191,7 +194,7 @@ fn nothing_is_told_without_a_token_that_lives() {
     let ready = User { server: &server, bearer: "bearer ready".to_owned() };
     assert_eq!(ready.post(ANSWER, &request()).0, 200);
     let refusals = &counters(&server)["refusals"];
-    assert_eq!(refusals["expired_token"], 1);
+    assert!(refusals["expired_token"].as_u64() >= Some(1));
     assert_eq!((&refusals["unknown_token"], &refusals["no_token"]), (&json!(3), &json!(7)));
 }
 

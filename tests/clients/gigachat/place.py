@@ -39,7 +39,7 @@ SCENES = [
 
 @dataclass
 class Authority:
-    """A root that nobody knows, and a certificate of it for this machine."""
+    """A root that nobody knows, and a certificate of it for this machine, as a server and as a client."""
 
     root: Path
     certificate: Path
@@ -54,7 +54,7 @@ def make_authority(folder):
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl("req", "-x509", *curve, "-days", "2", "-subj", "/CN=Root of a test", "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", root_key, "-out", made.root)
     openssl("req", *curve, "-subj", "/CN=localhost", "-keyout", made.key, "-out", asked)
-    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n")
+    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n")
     openssl("x509", "-req", "-in", asked, "-CA", made.root, "-CAkey", root_key, "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", made.certificate)
     return made
 
@@ -100,7 +100,7 @@ class Process:
 class Mock(Process):
     """`patchbay mock --dialect gigachat`, which knows one account."""
 
-    def __init__(self, binary, authority, folder):
+    def __init__(self, binary, authority, folder, args=()):
         self.authority = authority
         scenes, info = folder / "scenes.json", folder / "mock-info.json"
         scenes.write_text(json.dumps(SCENES, ensure_ascii=False))
@@ -108,11 +108,12 @@ class Mock(Process):
             [
                 binary, "mock", "--dialect", "gigachat", "--port", 0, "--server-info", info, "--scenes", scenes,
                 "--tls-cert", authority.certificate, "--tls-key", authority.key,
-                "--account", ACCOUNT, "--scope", "GIGACHAT_API_PERS", "--token-lifetime-ms", TOKEN_MS,
+                "--account", ACCOUNT, "--scope", "GIGACHAT_API_PERS", "--token-lifetime-ms", TOKEN_MS, *args,
             ],
             folder, "mock",
         )
         self.trust = ssl.create_default_context(cafile=authority.root)
+        self.trust.load_cert_chain(authority.certificate, authority.key)
         self.port = self.wait_for(lambda: json.loads(info.read_text())["port"] if info.exists() and info.read_text() else None)
         self.host = f"https://127.0.0.1:{self.port}"
 
@@ -153,32 +154,35 @@ class Place:
 
 
 @contextlib.contextmanager
-def open_mock(binary, folder):
+def open_mock(binary, folder, args=()):
     """The mock alone, in a folder of its own."""
     folder = Path(folder)
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier run kept
     folder.mkdir(parents=True)
-    with contextlib.closing(Mock(binary, make_authority(folder / "tls"), folder)) as mock:
+    with contextlib.closing(Mock(binary, make_authority(folder / "tls"), folder, args)) as mock:
         yield mock
 
 
 @contextlib.contextmanager
-def open_place(binary, folder, more="", port="0", keep=False):
-    """The mock, and the preset with this `.env` and `more` of it."""
+def open_place(binary, folder, changes=None, port="0", keep=False, mock_args=()):
+    """The mock, and the preset with the `.env` of the documents, as far as `changes` does not say otherwise: names with
+    values, `None` for those that are left out, or a function that makes them for a mock."""
     folder = Path(folder)
     with contextlib.ExitStack() as stack:
-        mock = stack.enter_context(open_mock(binary, folder))
+        mock = stack.enter_context(open_mock(binary, folder, mock_args))
         authority = mock.authority
-        (folder / ".env").write_text(
-            f"GIGACHAT_CREDENTIALS={CREDENTIALS}\n"
-            "GIGACHAT_SCOPE=GIGACHAT_API_PERS\n"
-            f"GIGACHAT_MODEL={MODEL}\n"
-            "GPT2GIGA_ENABLE_API_KEY_AUTH=True\n"
-            f"GPT2GIGA_API_KEY={KEY}\n"
-            f"GIGACHAT_BASE_URL={mock.host}/api/v1\n"
-            f"GIGACHAT_AUTH_URL={mock.host}/api/v2/oauth\n"
-            f"GIGACHAT_CA_BUNDLE_FILE={authority.root}\n" + more
-        )
+        variables = {
+            "GIGACHAT_CREDENTIALS": CREDENTIALS,
+            "GIGACHAT_SCOPE": "GIGACHAT_API_PERS",
+            "GIGACHAT_MODEL": MODEL,
+            "GPT2GIGA_ENABLE_API_KEY_AUTH": "True",
+            "GPT2GIGA_API_KEY": KEY,
+            "GIGACHAT_BASE_URL": f"{mock.host}/api/v1",
+            "GIGACHAT_AUTH_URL": f"{mock.host}/api/v2/oauth",
+            "GIGACHAT_CA_BUNDLE_FILE": authority.root,
+        }
+        variables |= changes(mock) if callable(changes) else changes or {}
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items() if value is not None))
         args = ["--preset", "gigachat"] + (["--capture", str(folder / "capture")] if keep else [])
         proxy = harness.Patchbay(binary, None, folder, None, args, {"HOME": str(folder)}, port=port)
         stack.callback(proxy.close)

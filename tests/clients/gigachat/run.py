@@ -21,6 +21,7 @@ from harness import equal, expect  # noqa: E402
 import codex  # noqa: E402
 import place as at  # noqa: E402
 import sdk  # noqa: E402
+import settings  # noqa: E402
 
 
 def vendor_sdk(options, folder):
@@ -57,6 +58,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="patchbay-gigachat-") as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         cases = {f"sdk_{one.__name__}": (lambda one=one: sdk.case(one, options, folder / one.__name__)) for one in sdk.CASES}
+        cases |= {one.__name__: (lambda one=one: one(options, folder / one.__name__)) for one in settings.CASES}
         if options.vendor:
             cases["vendor_sdk"] = lambda: vendor_sdk(options, folder / "vendor_sdk")
         if options.codex:

@@ -226,7 +226,7 @@ def native(ask):
     def case(asked):
         return ask(asked)
 
-    case.__name__, case.environment = f"{ask.__name__}_native", "GPT2GIGA_STRUCTURED_OUTPUT_MODE=native\n"
+    case.__name__, case.environment = f"{ask.__name__}_native", {"GPT2GIGA_STRUCTURED_OUTPUT_MODE": "native"}
     return case
 
 
@@ -237,7 +237,7 @@ CASES = [
 
 def case(one, options, folder):
     allowed = {errors: ("unknown_model",), chat_image: ("unknown_file",)}.get(one, ())
-    with at.open_place(options.patchbay, folder, getattr(one, "environment", ""), keep=options.keep) as place:
+    with at.open_place(options.patchbay, folder, getattr(one, "environment", None), keep=options.keep) as place:
         asked = Asked(options, place)
         with contextlib.closing(asked.client):
             note = one(asked)
