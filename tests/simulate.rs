@@ -36,6 +36,7 @@ fn the_worker_survives_every_seed() {
                 total.retried += stats.retried;
                 total.uploads += stats.uploads;
                 total.forgotten += stats.forgotten;
+                total.renewed += stats.renewed;
                 total.turns += stats.turns;
                 total.virtual_s += stats.virtual_s;
             }
@@ -69,6 +70,7 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Broken::Twice, &["executed twice"]),
         (Broken::Swapped, &["of another request"]),
         (Broken::Turns, &["spins"]),
+        (Broken::Accounts, &["is served with the account of", "was served"]),
     ] {
         let errors = (0..SEEDS).filter_map(|seed| run(seed, false, broken).err());
         let errors: Vec<String> = errors.collect();

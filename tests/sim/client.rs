@@ -3,6 +3,7 @@
 use crate::sim::http::{Message, Reader, Side};
 use crate::sim::net::{ConnId, Got, SimNet};
 use crate::sim::script::Api;
+use crate::sim::tokens::Account;
 use crate::sim::{Profile, Random};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +24,8 @@ pub(crate) struct Ask {
     pub(crate) shared: bool,
     /// Broken on purpose: must be refused with a 4xx, and never reach an upstream.
     pub(crate) broken: bool,
+    /// Whose account it is to be served with; the proxy's in most worlds.
+    pub(crate) account: Account,
     bytes: Vec<u8>,
 }
 
@@ -366,6 +369,7 @@ impl Client {
 /// Writes one request.
 fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
     let marker = format!("mk_{:08x}", number ^ 0x5eed_0000);
+    let account = if profile.accounts { Account::of(&marker) } else { Account::Server };
     let api = if random.chance(500) { Api::Chat } else { Api::Responses };
     let stream = random.chance(750);
     let model = match random.below(1000) {
@@ -402,9 +406,12 @@ fn ask(number: u64, profile: &Profile, random: &mut Random) -> Ask {
     };
     let body = body.to_string();
     let broken = random.chance(profile.broken);
-    let bytes =
-        if broken { broken_request(path, &body, random) } else { whole(path, &body, random) };
-    Ask { marker, api, stream, shared, broken, bytes }
+    let bytes = if broken {
+        broken_request(path, &body, random)
+    } else {
+        whole(path, &account.field(), &body, random)
+    };
+    Ask { marker, api, stream, shared, broken, account, bytes }
 }
 
 /// A user's message.
@@ -430,10 +437,10 @@ fn images(marker: &str, random: &mut Random) -> Vec<Vec<u8>> {
     images
 }
 
-fn whole(path: &str, body: &str, random: &mut Random) -> Vec<u8> {
+fn whole(path: &str, field: &str, body: &str, random: &mut Random) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         User-Agent: sim\r\nX-Api-Key: sim-client\r\n"
+         User-Agent: sim\r\nX-Api-Key: sim-client\r\n{field}"
     );
     if random.chance(700) {
         return format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();

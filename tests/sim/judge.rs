@@ -6,6 +6,7 @@ use crate::sim::client::{Outcome, Record};
 use crate::sim::http::Message;
 use crate::sim::net::SimNet;
 use crate::sim::script::Api;
+use crate::sim::tokens::Account;
 use crate::sim::upstream::{Execution, Fate};
 
 /// Everything needed to judge one request.
@@ -13,6 +14,10 @@ pub(crate) struct Case<'c> {
     pub(crate) record: &'c Record,
     /// What reached upstreams with its marker, in order.
     pub(crate) executions: Vec<&'c Execution>,
+    /// How often it reached upstreams with a token that was no good.
+    pub(crate) refusals: usize,
+    /// It may have been refused with a file that other requests have too.
+    pub(crate) excused: bool,
     pub(crate) net: &'c SimNet,
     pub(crate) profile: &'c Profile,
     /// The client stalls for ever: it may be cut.
@@ -25,6 +30,7 @@ impl Case<'_> {
     /// Says what is wrong, if anything is.
     pub(crate) fn judge(&self) -> Result<(), String> {
         self.count()?;
+        self.accounts()?;
         match &self.record.outcome {
             Outcome::Bad(error) => Err(format!("the reply is no HTTP: {error}")),
             Outcome::Left => Ok(()),
@@ -58,6 +64,24 @@ impl Case<'_> {
         Ok(())
     }
 
+    /// Who has no good account is not served, and nobody asks for ever with tokens that are no good.
+    fn accounts(&self) -> Result<(), String> {
+        let account = &self.record.ask.account;
+        if account.owner().is_none() && !self.executions.is_empty() {
+            return Err(format!("{account:?} was served"));
+        }
+        // Each call is repeated once with another token, and once more when its connection was dead.
+        let most = match account {
+            Account::Wrong => 0,
+            Account::Ended => 2,
+            Account::Server | Account::Own(_) => 16,
+        };
+        if self.refusals > most {
+            return Err(format!("asked {} times with a token that was refused", self.refusals));
+        }
+        Ok(())
+    }
+
     fn last(&self) -> Option<&Execution> {
         self.executions.last().copied()
     }
@@ -71,7 +95,8 @@ impl Case<'_> {
         let served = answer.map(|last| last.must_succeed(self.net));
         let quiet = calm(&self.profile.rates) && !self.profile.is_rough();
         let quiet = quiet && self.profile.trouble == 0;
-        !self.record.ask.broken && !self.lazy && served.unwrap_or(quiet)
+        let good = self.record.ask.account.owner().is_some();
+        good && !self.record.ask.broken && !self.lazy && served.unwrap_or(quiet)
     }
 
     fn refused(&self) -> Result<(), String> {
@@ -137,6 +162,15 @@ impl Case<'_> {
                 Ok(())
             } else {
                 Err(format!("{status} {code} to a broken request"))
+            };
+        }
+        // Whoever has no account hears of that, and so may those whose tokens are refused.
+        let refused = self.excused || self.record.ask.account == Account::Wrong;
+        if status == 401 && refused && !self.must_succeed() {
+            return if code == "invalid_api_key" || self.record.ask.account == Account::Server {
+                Ok(())
+            } else {
+                Err(format!("a caller's own 401 looks like the proxy's: {code}"))
             };
         }
         if self.must_succeed() && !self.profile.jump {
@@ -223,6 +257,9 @@ impl Case<'_> {
         }
         match check::markers(&all).into_iter().find(|marker| *marker != self.record.ask.marker) {
             Some(foreign) => Err(format!("the reply holds {foreign} of another request")),
+            None if all.windows(4).any(|it| it == b"tok-") => {
+                Err(format!("the reply holds a token: {}", String::from_utf8_lossy(&all)))
+            }
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod net;
 pub(crate) mod run;
 pub(crate) mod script;
 mod self_test;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 
 use net::Rates;
@@ -84,6 +85,8 @@ pub(crate) struct Profile {
     pub(crate) names: bool,
     /// A drain begins in the middle.
     pub(crate) drain_us: Option<u64>,
+    /// Providers want tokens, and clients bring accounts of their own.
+    pub(crate) accounts: bool,
 }
 
 impl Profile {
@@ -116,6 +119,7 @@ impl Profile {
             starve: fault(some(120, 1)) == 1,
             names: some(200, 1) == 1,
             drain_us: Some(some(250, 3_000_000)).filter(|at| *at > 0),
+            accounts: false,
         }
     }
 

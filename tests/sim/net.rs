@@ -8,6 +8,7 @@
 mod calls;
 
 use crate::sim::Random;
+use crate::sim::tokens::Tokens;
 use patchbay::proxy::desk::Job;
 use patchbay::proxy::net::{Lookup, Ready, SocketId};
 use std::collections::{BTreeMap, VecDeque};
@@ -138,6 +139,8 @@ pub(crate) enum Broken {
     Swapped,
     /// Every turn asks for the next one at once.
     Turns,
+    /// Callers get the server's tokens.
+    Accounts,
 }
 
 /// The network.
@@ -158,6 +161,8 @@ pub(crate) struct SimNet {
     names: BTreeMap<String, Name>,
     /// Requests that are being translated elsewhere, and when they are.
     jobs: Vec<(u64, Job)>,
+    /// Where tokens are wanted.
+    pub(crate) tokens: Option<Tokens>,
     fresh: Vec<ConnId>,
     /// Counts everything that the worker did to the world.
     pub(crate) moved: u64,
@@ -183,6 +188,7 @@ impl SimNet {
             emfile_count: 0,
             names: BTreeMap::new(),
             jobs: Vec::new(),
+            tokens: None,
             fresh: Vec::new(),
             moved: 0,
             violations: Vec::new(),
@@ -243,11 +249,12 @@ impl SimNet {
         let listener = (self.listener.is_some() && self.listener_edge).then_some(self.now_us);
         let names = names.map(|(at, _)| *at);
         let jobs = self.jobs.iter().map(|(at, _)| *at);
-        conns.chain(names).chain(listener).chain(jobs).min()
+        let tokens = self.tokens.as_ref().and_then(Tokens::next_us);
+        conns.chain(names).chain(listener).chain(jobs).chain(tokens).min()
     }
 
-    /// Brings everything that is due to where it goes. True when a name's state changed, or a
-    /// request was translated.
+    /// Brings everything that is due to where it goes. True when a name's state changed, a
+    /// request was translated, or tokens came.
     pub(crate) fn advance(&mut self) -> bool {
         let now = self.now_us;
         for conn in &mut self.conns {
@@ -281,6 +288,10 @@ impl SimNet {
         for (_, job) in due {
             changed = true;
             job.run();
+        }
+        if let Some(tokens) = &mut self.tokens {
+            changed |= tokens.advance(now);
+            tokens.begin(now, &mut self.violations);
         }
         changed
     }

@@ -3,6 +3,7 @@
 use crate::sim::client::Client;
 use crate::sim::judge::Case;
 use crate::sim::net::{Broken, SimNet, found};
+use crate::sim::tokens::{self, Tokens};
 use crate::sim::upstream::{Execution, Fate, Server};
 use crate::sim::{Profile, Random};
 use patchbay::config::{
@@ -35,6 +36,8 @@ pub(crate) struct Stats {
     pub(crate) uploads: usize,
     /// Requests that named a file which was gone.
     pub(crate) forgotten: usize,
+    /// Served with another token than the one that was refused.
+    pub(crate) renewed: usize,
     pub(crate) turns: u64,
     pub(crate) virtual_s: u64,
 }
@@ -160,13 +163,17 @@ fn plan_names(net: &mut SimNet, profile: &Profile, random: &mut Random) {
 /// Runs a seed to its end. The error says what went wrong.
 pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, String> {
     let mut random = Random::new(seed);
-    let profile = Profile::of(&mut random);
+    let mut profile = Profile::of(&mut random);
+    profile.accounts = seed.is_multiple_of(3) || broken == Broken::Accounts;
     if trace {
         println!("{profile:#?}");
     }
     let mut config = config(&mut random)?;
     if seed.is_multiple_of(2) {
         config.client_keys.push(client_key());
+    }
+    if profile.accounts {
+        tokens::configure(&mut config);
     }
     let config = Arc::new(config);
     let mut net = SimNet::new(random.next(), profile.rates);
@@ -178,6 +185,7 @@ pub(crate) fn run(seed: u64, trace: bool, broken: Broken) -> Result<Stats, Strin
     }
     let listener = net.listen();
     let base = Instant::now();
+    net.tokens = Tokens::new(&config, base, seed, profile.trouble);
     let now = Now { instant: base, unix_s: 1_800_000_000 };
     let tls = Arc::new(TlsTable::new(&[])?);
     let limits = Arc::new(LimitTable::new(&config, base, 1));
@@ -244,6 +252,7 @@ impl Run {
         if changed {
             self.worker.names_changed();
             self.worker.orders_changed();
+            self.worker.tokens_changed();
             self.deadline = Some(self.base);
         }
         wake
@@ -390,7 +399,8 @@ impl Run {
             }
             let blocked = client.conn.is_some_and(|conn| net.is_blocked(conn));
             let late = execution.stalled_us.is_some_and(|at| now_us > at + stall_us);
-            if late && !blocked && self.jump_us.is_none() {
+            // A clock that jumps finds upstreams paused whose clients read slowly.
+            if late && !blocked && !self.profile.jump {
                 return Err(format!("no timeout for the stall of {}", execution.marker));
             }
         }
@@ -420,8 +430,8 @@ impl Run {
                     std::mem::swap(&mut first.outcome, &mut last.outcome);
                 }
             }
-            Broken::Edges | Broken::Closes | Broken::Bytes | Broken::Turns => {}
-            Broken::Nothing => {}
+            Broken::Edges | Broken::Closes | Broken::Bytes => {}
+            Broken::Turns | Broken::Accounts | Broken::Nothing => {}
         }
     }
 
@@ -447,13 +457,17 @@ impl Run {
         for client in &self.clients {
             for record in &client.records {
                 let executions = self.server.of(&record.ask.marker);
+                let refusals = self.server.unauthorized(&record.ask.marker);
                 stats.requests += 1;
                 let answers = executions.iter().filter(|execution| execution.file.is_none());
                 stats.retried += answers.count().saturating_sub(1);
+                stats.renewed += usize::from(refusals > 0 && !executions.is_empty());
                 let whole = matches!(record.outcome, crate::sim::client::Outcome::Whole(_));
                 stats.whole += usize::from(whole);
                 let (profile, lazy, slow) = (&self.profile, client.is_lazy(), client.is_slow());
-                let case = Case { record, executions, net, profile, lazy, slow };
+                let shared = record.ask.shared && self.server.unauthorized("") > 0;
+                let excused = refusals > 0 || shared;
+                let case = Case { record, executions, refusals, excused, net, profile, lazy, slow };
                 case.judge().map_err(|error| format!("{}: {error}", record.ask.marker))?;
             }
         }

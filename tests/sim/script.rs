@@ -161,7 +161,7 @@ fn chat_stream(marker: &str, content: &Content, fault: bool, random: &mut Random
     if fault {
         let kept = random.below(events.len() as u64) as usize;
         let mut bytes: String = join(&events[..kept]);
-        bytes.push_str(&format!("data: {}{end}", upstream_error(marker)));
+        bytes.push_str(&format!("data: {}{end}", upstream_error(marker, None)));
         return Body { whole_from: usize::MAX, bytes: bytes.into_bytes(), is_stream: true };
     }
     events.push(chunk(json!({}), json!(content.finish)));
@@ -234,8 +234,9 @@ fn giga_stream(content: &Content, random: &mut Random) -> Body {
 }
 
 /// An error object as either API sends it in the middle of a stream.
-pub(crate) fn upstream_error(marker: &str) -> Value {
-    json!({ "error": { "message": format!("model fell over for {marker}"), "type": "server_error",
+pub(crate) fn upstream_error(marker: &str, shown: Option<&str>) -> Value {
+    let words = shown.map_or("model fell over".to_owned(), |shown| format!("{shown} is over"));
+    json!({ "error": { "message": format!("{words} for {marker}"), "type": "server_error",
         "param": null, "code": "server_error" } })
 }
 

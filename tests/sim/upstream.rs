@@ -6,6 +6,7 @@ use crate::sim::client::SHARED;
 use crate::sim::http::{Message, Reader, Side};
 use crate::sim::net::{ConnId, Got, SimNet};
 use crate::sim::script::{self, Api, Content};
+use crate::sim::tokens::Account;
 use crate::sim::{Profile, Random};
 use serde_json::{Value, json};
 
@@ -38,6 +39,8 @@ pub(crate) struct Execution {
     pub(crate) reply: Reply,
     /// When nothing more will be sent.
     pub(crate) ended_us: Option<u64>,
+    /// Refused because of its token: nothing was executed.
+    pub(crate) unauthorized: bool,
     /// When a stall began.
     pub(crate) stalled_us: Option<u64>,
 }
@@ -101,6 +104,8 @@ pub(crate) struct Server {
     links: Vec<Link>,
     /// The contents of the files that are there; `None` for those that are gone.
     files: Vec<Option<Vec<u8>>>,
+    /// Whose each file is.
+    owners: Vec<String>,
     pub(crate) executions: Vec<Execution>,
     /// What the proxy sent that it must not send.
     pub(crate) errors: Vec<String>,
@@ -118,6 +123,7 @@ impl Server {
             profile,
             links: Vec::new(),
             files: Vec::new(),
+            owners: Vec::new(),
             executions: Vec::new(),
             errors: Vec::new(),
             deaf: 0,
@@ -165,9 +171,16 @@ impl Server {
         next
     }
 
-    /// Whether a request of this marker is being served, or was.
+    /// The requests of this marker that are being served, or were.
     pub(crate) fn of(&self, marker: &str) -> Vec<&Execution> {
-        self.executions.iter().filter(|execution| execution.marker == marker).collect()
+        let its = |execution: &&Execution| execution.marker == marker && !execution.unauthorized;
+        self.executions.iter().filter(its).collect()
+    }
+
+    /// How many requests of this marker were refused because of their token.
+    pub(crate) fn unauthorized(&self, marker: &str) -> usize {
+        let its = |execution: &&Execution| execution.marker == marker && execution.unauthorized;
+        self.executions.iter().filter(its).count()
     }
 
     fn read(&mut self, index: usize, net: &mut SimNet) {
@@ -218,7 +231,6 @@ impl Server {
             Api::Responses => "POST /v1/responses HTTP/1.1",
         };
         let right = request.line == path
-            && request.field("authorization") == Some("Bearer sim-key")
             && request.field("host").is_some_and(|host| {
                 ["chat.sim:80", "chat.sim", "resp.sim:81", "giga.sim:82"].contains(&host)
             })
@@ -231,12 +243,27 @@ impl Server {
             self.errors.push(format!("a wrong request: {request:?}"));
             return;
         };
-        let reply = if let Some(file) = &file {
+        let stream = body["stream"] == true;
+        let shown = request.field("authorization").and_then(|it| it.strip_prefix("Bearer "));
+        let shown = shown.unwrap_or_default();
+        let owner = match authorize(link.api, shown, &marker, net) {
+            Ok(owner) => owner,
+            Err(error) => {
+                self.errors.push(format!("{marker}: {error}"));
+                return;
+            }
+        };
+        let unauthorized = owner.is_none();
+        let reply = if let (Some(owner), Some(file)) = (&owner, &file) {
             let id = self.files.len();
             self.files.push(Some(file.clone()));
+            self.owners.push(owner.clone());
             take_in(id, &marker, &self.profile, &mut self.random)
-        } else {
-            let stream = body["stream"] == true;
+        } else if let Some(owner) = &owner {
+            if let Some(index) = named(&body).find(|index| self.owners.get(*index) != Some(owner)) {
+                self.errors.push(format!("{owner} is served with file-{index} of somebody else"));
+                return;
+            }
             let gone = match gone(&mut self.files, &body, &marker, &self.profile, &mut self.random)
             {
                 Ok(gone) => gone,
@@ -248,8 +275,10 @@ impl Server {
             let (api, random) = (self.links[index].api, &mut self.random);
             match gone {
                 Some(id) => refuse_file(id, &self.profile, random),
-                None => make(api, stream, &marker, &self.profile, random),
+                None => make(api, stream, &marker, None, &self.profile, random),
             }
+        } else {
+            make(link.api, stream, &marker, Some(shown), &self.profile, &mut self.random)
         };
         let link = &mut self.links[index];
         net.log(link.id, format_args!("executes {marker}: {} {:?}", reply.status, reply.fate));
@@ -265,6 +294,7 @@ impl Server {
             sent: 0,
             reply,
             ended_us: None,
+            unauthorized,
             stalled_us: None,
         });
         link.served += 1;
@@ -370,6 +400,14 @@ fn uploaded(request: &Message) -> Option<Vec<u8>> {
     Some(request.body[start..end].to_vec())
 }
 
+/// The numbers of the files that a request names.
+fn named(body: &Value) -> impl Iterator<Item = usize> {
+    let messages = body["messages"].as_array();
+    let lists = messages.into_iter().flatten().filter_map(|it| it["attachments"].as_array());
+    let number = |id: &Value| id.as_str()?.strip_prefix("file-")?.parse::<usize>().ok();
+    lists.flatten().map(move |id| number(id).unwrap_or(usize::MAX))
+}
+
 /// The first file that a request names and that is gone. An image that many have may go at any time.
 fn gone(
     files: &mut [Option<Vec<u8>>],
@@ -378,11 +416,8 @@ fn gone(
     profile: &Profile,
     random: &mut Random,
 ) -> Result<Option<usize>, String> {
-    let messages = body["messages"].as_array();
-    let lists = messages.into_iter().flatten().filter_map(|it| it["attachments"].as_array());
-    for id in lists.flatten() {
-        let index = id.as_str().and_then(|id| id.strip_prefix("file-")?.parse::<usize>().ok());
-        let file = index.and_then(|index| files.get_mut(index)).ok_or("a file that never was")?;
+    for index in named(body) {
+        let file = files.get_mut(index).ok_or("a file that never was")?;
         let own = file.as_ref().is_none_or(|file| {
             file == SHARED || check::markers(file).first().is_some_and(|of| of == marker)
         });
@@ -393,23 +428,73 @@ fn gone(
             *file = None;
         }
         if file.is_none() {
-            return Ok(index);
+            return Ok(Some(index));
         }
     }
     Ok(None)
 }
 
+/// Whose the account is that a request shows; `None` when that is no good.
+///
+/// # Errors
+/// It shows what is not its client's.
+fn authorize(
+    api: Api,
+    shown: &str,
+    marker: &str,
+    net: &mut SimNet,
+) -> Result<Option<String>, String> {
+    let now_us = net.now_us;
+    let Some(tokens) = &mut net.tokens else {
+        return match shown {
+            "sim-key" => Ok(Some("server".to_owned())),
+            _ => Err("a wrong key".to_owned()),
+        };
+    };
+    let provider = match api {
+        Api::Chat => 0,
+        Api::Responses => 1,
+        Api::Giga => 2,
+    };
+    if marker.is_empty() {
+        // A file that many clients have: nobody can tell whose it is.
+        return Ok(tokens.owner(provider, shown, now_us));
+    }
+    let account = Account::of(marker);
+    if let Some(owner) = tokens.given_to(shown)
+        && account.owner() != Some(owner)
+    {
+        return Err(format!("{account:?} is served with the account of {owner}"));
+    }
+    if account == Account::Ended && shown != "tok-ended" {
+        return Err(format!("{account:?} shows another token"));
+    }
+    Ok(tokens.owner(provider, shown, now_us))
+}
+
 /// Decides a reply and its fate.
-fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Random) -> Reply {
+fn make(
+    api: Api,
+    stream: bool,
+    marker: &str,
+    unauthorized: Option<&str>,
+    profile: &Profile,
+    random: &mut Random,
+) -> Reply {
     let mut content = script::content(marker, random);
     if api == Api::Giga {
         content.calls.truncate(1);
     }
-    let refuse = random.chance(profile.trouble / 3);
+    let refuse = random.chance(profile.trouble / 3) || unauthorized.is_some();
     let fault = api != Api::Giga && stream && !refuse && random.chance(profile.trouble / 4);
-    let status = if refuse { *random.pick(&[400, 429, 500, 503]) } else { 200 };
+    let status = match unauthorized {
+        Some(_) => 401,
+        None if refuse => *random.pick(&[400, 429, 500, 503]),
+        None => 200,
+    };
     let body = if refuse {
-        let bytes = script::upstream_error(marker).to_string().into_bytes();
+        // It repeats what it was shown, as some do.
+        let bytes = script::upstream_error(marker, unauthorized).to_string().into_bytes();
         script::Body { whole_from: usize::MAX, bytes, is_stream: false }
     } else {
         script::body(api, stream, marker, &content, fault, random)
@@ -421,7 +506,7 @@ fn make(api: Api, stream: bool, marker: &str, profile: &Profile, random: &mut Ra
 fn take_in(id: usize, marker: &str, profile: &Profile, random: &mut Random) -> Reply {
     let refuse = random.chance(profile.trouble / 6);
     let (status, value) = match refuse {
-        true => (*random.pick(&[400, 429, 500, 503]), script::upstream_error(marker)),
+        true => (*random.pick(&[400, 429, 500, 503]), script::upstream_error(marker, None)),
         false => (200, json!({ "id": format!("file-{id}"), "object": "file" })),
     };
     let bytes = value.to_string().into_bytes();

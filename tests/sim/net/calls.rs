@@ -2,9 +2,11 @@
 
 use super::{Broken, Conn, Connect, Edge, Segment, SimNet, What};
 use patchbay::proxy::desk::Job;
-use patchbay::proxy::net::{Lookup, Net, SocketId};
+use patchbay::proxy::net::{Lookup, Net, SocketId, Token, TokenState};
+use patchbay::proxy::token::Caller;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Where every client seems to come from.
 const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 1], 4000);
@@ -201,5 +203,27 @@ impl Net for SimNet {
             return Lookup::Failed("no such name".to_owned());
         };
         name.states.get(name.told).map_or(Lookup::Pending, |(_, lookup)| lookup.clone())
+    }
+
+    fn token(&mut self, provider: usize, caller: Option<&Arc<Caller>>) -> TokenState {
+        let caller = caller.filter(|_| self.broken != Broken::Accounts);
+        let now_us = self.now_us;
+        let Some(tokens) = &mut self.tokens else {
+            self.violations.push("a token is wanted where there are none".to_owned());
+            return TokenState::Pending;
+        };
+        let state = tokens.token(now_us, provider, caller);
+        let before = tokens.next_us();
+        tokens.begin(now_us, &mut self.violations);
+        self.moved += u64::from(tokens.next_us() != before);
+        state
+    }
+
+    fn token_refused(&mut self, provider: usize, caller: Option<&Arc<Caller>>, token: &Arc<Token>) {
+        let now_us = self.now_us;
+        if let Some(tokens) = &mut self.tokens {
+            tokens.refused(now_us, provider, caller, token);
+            tokens.begin(now_us, &mut self.violations);
+        }
     }
 }
