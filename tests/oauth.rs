@@ -8,6 +8,7 @@ mod support;
 use serde_json::json;
 use std::collections::HashSet;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -271,5 +272,40 @@ fn a_name_and_a_password_get_a_token_beside_the_api() {
         start(&lines.replace(" }", &format!(", token_url = '{}' }}", vendor.token_url())));
     assert_eq!(ask(&patchbay).status, 200);
     assert_eq!(vendor.state().asked, [basic]);
+    check_log(&patchbay);
+}
+
+#[test]
+fn an_endpoint_whose_issuer_is_unknown_is_told_with_the_remedy() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(crypto)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let vendor = Vendor::start_wrapped(move |stream| {
+        let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        Ok(rustls::StreamOwned::new(session, stream))
+    });
+    let lines = vendor.key().replace("token_url = 'http:", "token_url = 'https:");
+    let patchbay = vendor.proxy(&lines);
+    wait_for("the log", || patchbay.log().contains("provider vendor: no token: ").then_some(()));
+    let got = ask(&patchbay);
+    assert_eq!(got.status, 503, "{got:?}");
+    let (log, said) = (check_log(&patchbay), message(&got));
+    for word in ["the token endpoint 127.0.0.1", "issued by nobody", "`ca_file`"] {
+        assert!(said.contains(word) && log.contains(word), "{word}: {said}\n{log}");
+    }
+    assert!(vendor.state().asked.is_empty(), "no stranger is told the key");
+
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).unwrap();
+    let patchbay = vendor.proxy(&format!("{lines}\nca_file = '{}'", pem.display()));
+    assert_eq!(ask(&patchbay).status, 200);
     check_log(&patchbay);
 }

@@ -243,42 +243,24 @@ impl Server {
             self.errors.push(format!("a wrong request: {request:?}"));
             return;
         };
-        let stream = body["stream"] == true;
         let shown = request.field("authorization").and_then(|it| it.strip_prefix("Bearer "));
         let shown = shown.unwrap_or_default();
-        let owner = match authorize(link.api, shown, &marker, net) {
-            Ok(owner) => owner,
+        let api = link.api;
+        let owner = authorize(api, shown, &marker, net);
+        let unauthorized = owner == Ok(None);
+        let reply = owner.and_then(|owner| match owner {
+            Some(owner) => self.serve(api, &owner, &body, file.as_deref(), &marker),
+            None => {
+                let stream = body["stream"] == true;
+                Ok(make(api, stream, &marker, Some(shown), &self.profile, &mut self.random))
+            }
+        });
+        let reply = match reply {
+            Ok(reply) => reply,
             Err(error) => {
                 self.errors.push(format!("{marker}: {error}"));
                 return;
             }
-        };
-        let unauthorized = owner.is_none();
-        let reply = if let (Some(owner), Some(file)) = (&owner, &file) {
-            let id = self.files.len();
-            self.files.push(Some(file.clone()));
-            self.owners.push(owner.clone());
-            take_in(id, &marker, &self.profile, &mut self.random)
-        } else if let Some(owner) = &owner {
-            if let Some(index) = named(&body).find(|index| self.owners.get(*index) != Some(owner)) {
-                self.errors.push(format!("{owner} is served with file-{index} of somebody else"));
-                return;
-            }
-            let gone = match gone(&mut self.files, &body, &marker, &self.profile, &mut self.random)
-            {
-                Ok(gone) => gone,
-                Err(error) => {
-                    self.errors.push(format!("{error}: {request:?}"));
-                    return;
-                }
-            };
-            let (api, random) = (self.links[index].api, &mut self.random);
-            match gone {
-                Some(id) => refuse_file(id, &self.profile, random),
-                None => make(api, stream, &marker, None, &self.profile, random),
-            }
-        } else {
-            make(link.api, stream, &marker, Some(shown), &self.profile, &mut self.random)
         };
         let link = &mut self.links[index];
         net.log(link.id, format_args!("executes {marker}: {} {:?}", reply.status, reply.fate));
@@ -298,6 +280,34 @@ impl Server {
             stalled_us: None,
         });
         link.served += 1;
+    }
+
+    /// The reply to whoever has an account.
+    fn serve(
+        &mut self,
+        api: Api,
+        owner: &str,
+        body: &Value,
+        file: Option<&[u8]>,
+        marker: &str,
+    ) -> Result<Reply, String> {
+        if let Some(file) = file {
+            let id = self.files.len();
+            self.files.push(Some(file.to_vec()));
+            self.owners.push(owner.to_owned());
+            return Ok(take_in(id, marker, &self.profile, &mut self.random));
+        }
+        let foreign =
+            |index: &usize| self.owners.get(*index).is_none_or(|theirs| *theirs != *owner);
+        if let Some(index) = named(body).find(foreign) {
+            return Err(format!("{owner} is served with file-{index} of somebody else"));
+        }
+        let gone = gone(&mut self.files, body, marker, &self.profile, &mut self.random)?;
+        let stream = body["stream"] == true;
+        Ok(match gone {
+            Some(id) => refuse_file(id, &self.profile, &mut self.random),
+            None => make(api, stream, marker, None, &self.profile, &mut self.random),
+        })
     }
 
     fn send(&mut self, index: usize, net: &mut SimNet) {
