@@ -295,6 +295,44 @@ fn an_image_that_cannot_go_is_refused_and_named() {
 }
 
 #[test]
+fn an_image_of_a_tool_that_cannot_go_is_told_to_the_model() {
+    let body = |image: &str| {
+        format!(
+            r#"{{"model":"m","input":[{{"role":"user","content":"x"}},
+                {{"type":"function_call","call_id":"c","name":"look","arguments":"{{}}"}},
+                {{"type":"function_call_output","call_id":"c","output":[{image}]}},
+                {{"type":"function_call_output","call_id":"gone","output":[{image}]}}]}}"#
+        )
+    };
+    let url = |url: &str| format!(r#"{{"type":"input_image","image_url":"{url}"}}"#);
+    for (image, why) in [
+        (url("data:image/webp;base64,UklGRgAAAABXRUJQ"), "it is image/webp: send it as JPEG"),
+        (url("https://x.example/\\\"a.png"), "it is a URL (`https://x.example/\"a.png`)"),
+        (r#"{"type":"input_image","file_id":"a b"}"#.to_owned(), "it has a file id"),
+    ] {
+        let (sent_body, sent) =
+            translate("responses", &body(&image), &Quirks::default(), false).unwrap();
+        in_order(&sent_body);
+        let result = sent_body["messages"][2]["content"].as_str().unwrap();
+        let result: Value = serde_json::from_str(result).unwrap();
+        let result = result["result"].as_str().unwrap();
+        assert!(result.starts_with("[image left out: ") && result.contains(why), "{result}");
+        let orphan = sent_body["messages"][3]["content"].as_str().unwrap();
+        assert!(orphan.contains("[tool result gone]\n[image left out: "), "{orphan}");
+        assert_eq!(
+            (sent.dropped.as_slice(), sent.images.len()),
+            (&["input_image".to_owned()][..], 0)
+        );
+        assert!(translate("responses", &body(&image), &Quirks::default(), true).is_err());
+    }
+    // One that can go goes, behind both.
+    let (sent_body, sent) =
+        translate("responses", &body(&url(PNG)), &Quirks::default(), false).unwrap();
+    in_order(&sent_body);
+    assert_eq!((sent.images.len(), sent.places.len()), (1, 2));
+}
+
+#[test]
 fn a_bad_request_is_the_clients_before_anything_is_sent() {
     for (body, param) in [
         (r#"{"messages":[{"role":"user","content":"x"}]}"#, "model"),

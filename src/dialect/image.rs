@@ -193,11 +193,26 @@ pub fn too_large(number: usize) -> Failure {
     refused(number, Kind::TooLarge, &why)
 }
 
-/// A failure that names the image.
+/// A failure that names the image; its code is one of OpenAI's for images.
 #[must_use]
 pub fn refused(number: usize, kind: Kind, why: &str) -> Failure {
-    let message = format!("image {number} of the request {why}");
-    Failure::new(Fault::client(kind), message).with_param("image_url")
+    let code = match kind {
+        Kind::TooLarge => "image_too_large",
+        Kind::MediaType => "unsupported_image_media_type",
+        _ => "invalid_image",
+    };
+    let message = format!("{}{why}", named(number));
+    Failure::new(Fault::client(kind), message).with_param("image_url").with_code(code)
+}
+
+/// What [`refused`] was told, without the image's number.
+#[must_use]
+pub fn why(failure: &Failure, number: usize) -> &str {
+    failure.message.strip_prefix(&named(number)).unwrap_or(&failure.message)
+}
+
+fn named(number: usize) -> String {
+    format!("image {number} of the request ")
 }
 
 #[cfg(test)]

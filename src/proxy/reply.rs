@@ -80,7 +80,8 @@ pub(crate) fn status(failure: &Failure, codex: bool) -> u16 {
         401..=403 | 405 | 409 | 410 | 413 | 415 | 422 => true,
         _ => false,
     };
-    let mapped = codex && failure.fault.side == Side::Upstream && final_for_codex;
+    let own = failure.fault.side == Side::Client && matches!(status, 413 | 415);
+    let mapped = codex && (own || failure.fault.side == Side::Upstream) && final_for_codex;
     if mapped { 400 } else { status.clamp(400, 599) }
 }
 
@@ -117,8 +118,15 @@ mod tests {
             let statuses = (told(&failure, false).0, told(&failure, true).0);
             assert_eq!(statuses, (plain, codex), "{kind:?}");
         }
-        let own = Failure::new(Fault::client(Kind::Unauthorized), "no");
-        assert_eq!(told(&own, true).0, 401);
+        for (kind, plain, codex) in [
+            (Kind::Unauthorized, 401, 401),
+            (Kind::TooLarge, 413, 400),
+            (Kind::MediaType, 415, 400),
+        ] {
+            let failure = Failure::new(Fault::client(kind), "no");
+            let statuses = (told(&failure, false).0, told(&failure, true).0);
+            assert_eq!(statuses, (plain, codex), "{kind:?}");
+        }
     }
 
     #[test]

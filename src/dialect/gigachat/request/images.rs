@@ -6,10 +6,14 @@
 //! everything keeps its place. Of more than ten images the newest go, and a note stands where the
 //! others were. Only the user's messages have images: those of a tool's result follow in a message
 //! of the user's, once all calls of that step have their results.
+//!
+//! An image of the user's that cannot go is an error, which the user hears of. One of a tool's result
+//! is not: nobody can take it out of a conversation again, but the model that is told why may make
+//! another one.
 
 use super::Body;
 use super::messages::{GAP, Last};
-use crate::dialect::image::{self, Image, Place};
+use crate::dialect::image::{self, Image, Place, Source};
 use crate::dialect::order::Order;
 use crate::dialect::request::Content;
 use crate::fault::{Failure, Kind};
@@ -35,6 +39,16 @@ pub(super) enum Shown<'b> {
     File(Escaped<'b>),
 }
 
+/// An image on its way into a message.
+#[derive(Debug)]
+struct Going<'b> {
+    /// Its number among those of the request.
+    number: usize,
+    shown: Shown<'b>,
+    /// What was read of its URL already.
+    source: Option<Source>,
+}
+
 /// The images of a body in the making.
 #[derive(Debug, Default)]
 pub(super) struct Images<'b> {
@@ -42,13 +56,12 @@ pub(super) struct Images<'b> {
     seen: usize,
     /// So many of the first ones do not go.
     skipped: usize,
-    /// Where an id belongs, the image's number, and the image.
-    shown: Vec<(usize, usize, Escaped<'b>)>,
-    /// Images of a text that can have none, with their numbers, until a message of the user's can
-    /// follow.
-    carried: Vec<(usize, Shown<'b>)>,
-    /// The image of the message that is being written, with its number.
-    attached: Option<(usize, Shown<'b>)>,
+    /// Those with a URL that have their places: where the id belongs, and the URL.
+    placed: Vec<(usize, Escaped<'b>, Going<'b>)>,
+    /// Images of a text that can have none, until a message of the user's can follow.
+    carried: Vec<Going<'b>>,
+    /// The image of the message that is being written.
+    attached: Option<Going<'b>>,
 }
 
 impl<'b> Images<'b> {
@@ -61,14 +74,17 @@ impl<'b> Images<'b> {
     /// Takes the images out, each of them read once, and where their ids belong.
     pub(super) fn read(self, urls: bool) -> Result<(Vec<Image>, Vec<Place>), Failure> {
         let mut images: Vec<Image> = Vec::new();
-        let mut urls_read: Vec<Escaped<'b>> = Vec::new();
-        let mut places = Vec::with_capacity(self.shown.len());
-        for (at, number, url) in self.shown {
-            let known = urls_read.iter().position(|read| *read == url);
+        let mut read: Vec<Escaped<'b>> = Vec::new();
+        let mut places = Vec::with_capacity(self.placed.len());
+        for (at, url, Going { number, source, .. }) in self.placed {
+            let known = read.iter().position(|known| *known == url);
             if known.is_none() {
-                let source = image::read(&url.decode(), number, urls)?;
+                let source = match source {
+                    Some(source) => source,
+                    None => image::read(&url.decode(), number, urls)?,
+                };
                 images.push(Image { number, source });
-                urls_read.push(url);
+                read.push(url);
             }
             places.push(Place { at, image: known.unwrap_or(images.len() - 1) });
         }
@@ -100,48 +116,64 @@ impl<'b> Body<'b, '_> {
     /// front.
     pub(super) fn image(
         &mut self,
-        image: Shown<'b>,
+        shown: Shown<'b>,
         user: Option<&mut Last>,
         gap: &mut bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let number = if self.quirks.images { self.images.next() } else { None };
-        match (number, user) {
-            (Some(number), Some(last)) => {
-                if self.images.attached.is_some() {
-                    self.close(last, out)?;
-                    last.open("user", out);
-                    *gap = false;
-                }
-                self.images.attached = Some((number, image));
-                return Ok(());
+        if let (Some(number), Some(last)) = (number, user) {
+            if let Shown::File(id) = shown {
+                check_id(id, number)?;
             }
-            (Some(number), None) => self.images.carried.push((number, image)),
-            (None, _) => self.drop("input_image")?,
+            if self.images.attached.is_some() {
+                self.close(last, out);
+                last.open("user", out);
+                *gap = false;
+            }
+            self.images.attached = Some(Going { number, shown, source: None });
+            return Ok(());
         }
         if std::mem::replace(gap, true) {
             out.extend_from_slice(GAP);
         }
-        out.extend_from_slice(if number.is_some() { FOLLOWS } else { LEFT_OUT });
-        Ok(())
+        let Some(number) = number else {
+            out.extend_from_slice(LEFT_OUT);
+            return self.drop("input_image");
+        };
+        let source = match shown {
+            Shown::Url(url) => image::read(&url.decode(), number, self.quirks.image_urls).map(Some),
+            Shown::File(id) => check_id(id, number).map(|()| None),
+        };
+        match source {
+            Ok(source) => {
+                out.extend_from_slice(FOLLOWS);
+                self.images.carried.push(Going { number, shown, source });
+                Ok(())
+            }
+            Err(failure) => {
+                let why = format!("[image left out: it {}]", image::why(&failure, number));
+                json::escape(&why, out);
+                self.drop("input_image")
+            }
+        }
     }
 
     /// Writes the messages of the user's that images follow in.
-    pub(super) fn follow_up(&mut self, last: &mut Last, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn follow_up(&mut self, last: &mut Last, out: &mut Vec<u8>) {
         for carried in std::mem::take(&mut self.images.carried) {
             last.open("user", out);
             out.extend_from_slice(CARRIED);
             self.images.attached = Some(carried);
-            self.close(last, out)?;
+            self.close(last, out);
         }
-        Ok(())
     }
 
     /// Ends a message, with its image if it has one: nothing can be added to it then.
-    pub(super) fn close(&mut self, last: &mut Last, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let Some((number, image)) = self.images.attached.take() else {
+    pub(super) fn close(&mut self, last: &mut Last, out: &mut Vec<u8>) {
+        let Some(going) = self.images.attached.take() else {
             out.extend_from_slice(b"\"}");
-            return Ok(());
+            return;
         };
         if last.is_empty(out) || out.ends_with(GAP) {
             out.extend_from_slice(ALONE);
@@ -149,18 +181,22 @@ impl<'b> Body<'b, '_> {
         out.push(b'"');
         json::key("attachments", out);
         out.extend_from_slice(b"[\"");
-        match image {
-            Shown::Url(url) => self.images.shown.push((out.len(), number, url)),
-            Shown::File(id) if image::is_id(id.raw()) => out.extend_from_slice(id.raw().as_bytes()),
-            Shown::File(_) => {
-                let why = "has a file id that is none: letters, digits, `-`, `_` and `.` are";
-                return Err(image::refused(number, Kind::BadRequest, why));
-            }
+        match going.shown {
+            Shown::Url(url) => self.images.placed.push((out.len(), url, going)),
+            Shown::File(id) => out.extend_from_slice(id.raw().as_bytes()),
         }
         out.extend_from_slice(b"\"]}");
         last.seal();
-        Ok(())
     }
+}
+
+/// Checks an id that goes into the body as it is.
+fn check_id(id: Escaped<'_>, number: usize) -> Result<(), Failure> {
+    if image::is_id(id.raw()) {
+        return Ok(());
+    }
+    let why = "has a file id that is none: letters, digits, `-`, `_` and `.` are";
+    Err(image::refused(number, Kind::BadRequest, why))
 }
 
 /// The image that a piece of content is.

@@ -64,20 +64,20 @@ impl<'b> Body<'b, '_> {
         if let Some(text) = self.request.instructions.filter(|text| !text.is_empty()) {
             last.open("system", out);
             self.inside(text, out);
-            self.close(&mut last, out)?;
+            self.close(&mut last, out);
         }
         let mut leading = true;
         for (at, turn) in order.turns.iter().enumerate() {
             let system = matches!(turn, Turn::Message { role: Role::System | Role::Developer, .. });
             leading &= system;
             if !leading {
-                self.follow_up(&mut last, out)?;
+                self.follow_up(&mut last, out);
             }
             match turn {
                 Turn::Message { content, .. } if leading => {
                     last.open("system", out);
                     self.content(content, None, out)?;
-                    self.close(&mut last, out)?;
+                    self.close(&mut last, out);
                 }
                 Turn::Message { role: Role::Assistant, .. } => {}
                 Turn::Message { content, .. } => {
@@ -86,12 +86,12 @@ impl<'b> Body<'b, '_> {
                         out.extend_from_slice(b"[system]\\n");
                     }
                     self.content(content, Some(&mut last), out)?;
-                    self.close(&mut last, out)?;
+                    self.close(&mut last, out);
                 }
                 Turn::Summary { text } => {
                     last.open("user", out);
                     self.inside(Escaped::trusted(text), out);
-                    self.close(&mut last, out)?;
+                    self.close(&mut last, out);
                 }
                 Turn::Assistant(step) => self.assistant(step, at, order, &mut last, out)?,
                 Turn::Orphan { id, content } => {
@@ -99,12 +99,12 @@ impl<'b> Body<'b, '_> {
                     out.extend_from_slice(b"[tool result ");
                     self.inside(Escaped::trusted(id), out);
                     out.extend_from_slice(b"]\\n");
-                    self.content(content, Some(&mut last), out)?;
-                    self.close(&mut last, out)?;
+                    self.content(content, None, out)?;
+                    self.close(&mut last, out);
                 }
             }
         }
-        self.follow_up(&mut last, out)?;
+        self.follow_up(&mut last, out);
         if out.len() == start {
             return Err(Failure::bad_request(
                 "the request has no message for the model: add some input",
