@@ -113,6 +113,7 @@ pub(super) struct Provider {
     pub(super) models: Vec<Model>,
     #[serde(default)]
     pub(super) allow: Names,
+    pub(super) list_models: Option<Switch>,
     pub(super) embeddings_model: Option<String>,
     pub(super) bridge: Option<Wording>,
     pub(super) instructions: Option<Wording>,

@@ -127,6 +127,8 @@ pub struct Provider {
     /// The only models that clients may name for it (400 `model_not_allowed` for others); empty =
     /// all. A name with an effort suffix counts as its model.
     pub allow: Vec<String>,
+    /// Tell clients of the models that it lists itself (`GET /models`), too.
+    pub list_models: bool,
     /// The model for embeddings that stands for names which are none of its own; `None` = any name
     /// goes as it is.
     pub embeddings_model: Option<String>,

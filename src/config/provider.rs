@@ -167,6 +167,7 @@ pub(super) fn provider(
         quirks,
         models,
         allow,
+        list_models: written.list_models.is_some_and(|switch| switch.0),
         embeddings_model: written.embeddings_model.filter(|model| !model.is_empty()),
         bridge: wording(written.bridge, BRIDGE),
         instructions: wording(written.instructions, INSTRUCTIONS),

@@ -124,26 +124,6 @@ fn entry(model: &Model, priority: u64, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends the answer to a plain `GET /models`, OpenAI's shape. `created_s` is Unix time in seconds.
-pub fn list(models: &[Model], created_s: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
-    for model in models {
-        json::comma(out);
-        one(model, created_s, out);
-    }
-    out.extend_from_slice(b"]}");
-}
-
-/// Appends the answer to `GET /models/{id}`. `created_s` is Unix time in seconds.
-pub fn one(model: &Model, created_s: u64, out: &mut Vec<u8>) {
-    out.push(b'{');
-    json::member("id", &model.id, out);
-    json::member("object", "model", out);
-    json::member_number("created", created_s, out);
-    json::member("owned_by", "patchbay", out);
-    out.push(b'}');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,13 +203,5 @@ mod tests {
         assert_eq!(models[1]["apply_patch_tool_type"], Value::Null);
         assert_eq!(models[1]["supported_reasoning_levels"], json!([]));
         assert_eq!(models[1]["input_modalities"], json!(["text"]));
-    }
-
-    #[test]
-    fn the_plain_list_is_the_apis() {
-        let one_model = json!({"id":"a","object":"model","created":5,"owned_by":"patchbay"});
-        assert_eq!(written(|out| one(&model("a", true), 5, out)), one_model);
-        let all = written(|out| list(&[model("a", true), model("a", false)], 5, out));
-        assert_eq!(all, json!({"object":"list","data":[one_model, one_model]}));
     }
 }

@@ -15,6 +15,7 @@ pub mod instruct;
 mod keys;
 pub mod lanes;
 pub mod mend;
+pub mod models;
 mod order;
 pub mod pattern;
 pub mod peek;

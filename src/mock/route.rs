@@ -4,6 +4,7 @@ use super::gigachat::Operation;
 use super::wire::{MODEL, Wire};
 use crate::config::Model;
 use crate::dialect::codex;
+use crate::dialect::models::{self, Entry};
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::http1::{Method, RequestHead};
 
@@ -150,7 +151,7 @@ impl Document {
         match wire {
             Wire::Codex => codex::catalog(&models, &mut body),
             Wire::Chat | Wire::Responses | Wire::GigaChat => {
-                codex::list(&models, unix_s, &mut body);
+                models::list(models.iter().map(|it| Entry::own(&it.id, unix_s)), &mut body);
             }
         }
         Self::json(body)
@@ -159,7 +160,7 @@ impl Document {
     /// The one model.
     pub(super) fn model(unix_s: u64) -> Self {
         let mut body = Vec::new();
-        codex::one(&model(), unix_s, &mut body);
+        Entry::own(MODEL, unix_s).write(&mut body);
         Self::json(body)
     }
 }

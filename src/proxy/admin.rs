@@ -1,18 +1,15 @@
 //! What is answered without an upstream: health, models, usage, the way out.
 
-use crate::config::{Config, Model};
-use crate::dialect::codex;
+use crate::config::Config;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::auth::{self, Passed, Shown};
+use crate::proxy::limit::LimitTable;
+use crate::proxy::models::{self, Ask, Wanted};
 use crate::proxy::operation::Operation;
 use crate::proxy::reply::Answer;
 use crate::proxy::route::{self, Place};
-use crate::proxy::usage::UsageBoard;
 use crate::wire::http1::{Method, RequestHead};
 use std::net::SocketAddr;
-
-/// When a model was made is not known here, and the field must be there.
-const MODEL_CREATED_S: u64 = 0;
 
 /// What the worker has to do with a request.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl From<Failure> for Refused {
 /// What to tell the client instead.
 pub(crate) fn admit(
     config: &Config,
-    usage: &UsageBoard,
+    limits: &LimitTable,
     head: &RequestHead<'_>,
     path: &str,
     peer: SocketAddr,
@@ -92,49 +89,34 @@ pub(crate) fn admit(
     match place {
         Place::Operation(dialect) => Ok(Admitted::Serve(Operation::Answer(dialect), passed)),
         Place::Embeddings => Ok(Admitted::Serve(Operation::Embeddings, passed)),
-        Place::Model(id) => {
-            one(config, passed.key, id).map(Admitted::Answer).map_err(Refused::from)
-        }
         Place::Usage => {
             let mut body = Vec::new();
-            usage.write(config, &mut body);
+            limits.usage().write(config, &mut body);
             Ok(Admitted::Answer(Answer::json(200, body)))
         }
-        _ => Ok(Admitted::Answer(models(config, passed.key, head.query.unwrap_or_default()))),
+        Place::Model(id) => models(config, limits, head, &Wanted::One(id.to_owned()), passed),
+        _ => {
+            models(config, limits, head, &Wanted::of_query(head.query.unwrap_or_default()), passed)
+        }
     }
 }
 
-fn models(config: &Config, key: Option<usize>, query: &str) -> Answer {
-    let models: Vec<Model> = known(config, key).cloned().collect();
-    let mut body = Vec::new();
-    // Codex asks with its version, and reads its own shape only.
-    if route::has_parameter(query, "client_version") {
-        codex::catalog(&models, &mut body);
-    } else {
-        codex::list(&models, MODEL_CREATED_S, &mut body);
+/// Models: of the configuration, unless upstreams may have more. A head alone is not worth asking.
+fn models(
+    config: &Config,
+    limits: &LimitTable,
+    head: &RequestHead<'_>,
+    wanted: &Wanted,
+    passed: Passed,
+) -> Result<Admitted, Refused> {
+    let (query, key) = (head.query.unwrap_or_default(), passed.key);
+    if head.method == Method::Get
+        && let Some(ask) = Ask::new(config, key, wanted, query, limits.models())
+    {
+        return Ok(Admitted::Serve(Operation::Models(ask), passed));
     }
-    Answer::json(200, body)
-}
-
-fn one(config: &Config, key: Option<usize>, id: &str) -> Result<Answer, Failure> {
-    let Some(model) = known(config, key).find(|model| model.id == id) else {
-        let id: String = id.chars().take(100).collect();
-        let message = format!("the model \"{id}\" is not listed here");
-        return Err(Failure::new(Fault::client(Kind::ModelNotFound), message).with_param("model"));
-    };
-    let mut body = Vec::new();
-    codex::one(model, MODEL_CREATED_S, &mut body);
-    Ok(Answer::json(200, body))
-}
-
-/// Every model that a key may ask for, once: the first provider that has it wins, as with routes.
-fn known(config: &Config, key: Option<usize>) -> impl Iterator<Item = &Model> {
-    let all = || config.providers.iter().flat_map(|provider| &provider.models);
-    all()
-        .enumerate()
-        .filter(move |(place, model)| !all().take(*place).any(|earlier| earlier.id == model.id))
-        .map(|(_, model)| model)
-        .filter(move |model| auth::may_use(config, key, &model.id))
+    let answer = models::configured(config, key, wanted)?;
+    Ok(Admitted::Answer(answer))
 }
 
 fn upgrade_required() -> Failure {

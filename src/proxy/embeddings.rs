@@ -69,10 +69,10 @@ pub(crate) fn agenda(
     let errand = Errand { call, reply_bytes_max: config.limits.body_bytes_max, purpose };
     Ok(Agenda {
         errands: VecDeque::from([errand]),
-        order: None,
-        provider: target.provider,
+        provider: Some(target.provider),
         model,
         dropped,
+        ..Agenda::default()
     })
 }
 

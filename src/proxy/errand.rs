@@ -48,6 +48,15 @@ pub(crate) trait Purpose: Debug + Send {
     fn failed(&self, failure: Failure) -> Failure {
         failure
     }
+
+    /// The same for a purpose that can do without.
+    ///
+    /// # Errors
+    /// It cannot: what the client is told; the exchange is over.
+    fn recover(self: Box<Self>, failure: Failure, setting: Setting<'_>) -> Result<Next, Failure> {
+        let _ = setting;
+        Err(self.failed(failure))
+    }
 }
 
 /// A reply to an errand's call.
@@ -61,7 +70,6 @@ pub(crate) struct Reply<'r> {
 /// What a purpose can see and change.
 #[derive(Debug)]
 pub(crate) struct Setting<'s> {
-    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     pub(crate) config: &'s Config,
     /// Whom the errand's call went to, or for whom.
     pub(crate) provider: &'s Provider,
@@ -71,7 +79,6 @@ pub(crate) struct Setting<'s> {
     /// What was uploaded to upstreams.
     pub(crate) uploads: &'s UploadTable,
     pub(crate) now: Instant,
-    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     pub(crate) unix_s: u64,
 }
 
@@ -83,18 +90,19 @@ pub(crate) enum Next {
     /// These errands, in their order and before all that wait.
     Errands(Vec<Errand>),
     /// The client's answer. Errands that wait, and the order, are given up.
-    #[allow(dead_code, reason = "for errands that are all their exchange makes")]
     Answer(Answer),
 }
 
 /// What an exchange has to ask of upstreams: its errands in their order, then its order if it has
 /// one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Agenda {
     pub(crate) errands: VecDeque<Errand>,
     pub(crate) order: Option<Order>,
+    /// The client's answer, where nothing has to be asked.
+    pub(crate) answer: Option<Answer>,
     /// Index of the provider that serves the exchange, for logs.
-    pub(crate) provider: usize,
+    pub(crate) provider: Option<usize>,
     /// The model as the client names it, for logs; empty where it names none.
     pub(crate) model: String,
     /// The value of `x-patchbay-dropped` where there is no order, for logs.
@@ -114,17 +122,18 @@ impl Agenda {
         ids: Ids,
         unix_s: u64,
     ) -> Result<Self, Failure> {
-        match intake.operation {
+        match &intake.operation {
             Operation::Answer(_) => {}
             Operation::Embeddings => return embeddings::agenda(config, intake, content),
+            Operation::Models(ask) => return ask.agenda(config, intake, unix_s),
         }
         let mut order = Order::new(config, intake, content, memory, ids, unix_s)?;
         Ok(Self {
             errands: VecDeque::new(),
-            provider: order.call.provider,
+            provider: Some(order.call.provider),
             model: std::mem::take(&mut order.model),
             order: Some(order),
-            dropped: String::new(),
+            ..Self::default()
         })
     }
 

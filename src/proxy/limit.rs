@@ -4,6 +4,7 @@
 
 use crate::config::{ClientKey, Config, Rate};
 use crate::fault::{Failure, Fault, Kind, Retry, Side};
+use crate::proxy::models::ModelBoard;
 use crate::proxy::upload::UploadTable;
 use crate::proxy::usage::UsageBoard;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -154,6 +155,7 @@ pub struct LimitTable {
     addresses: Option<Addresses>,
     usage: UsageBoard,
     uploads: UploadTable,
+    models: Arc<ModelBoard>,
 }
 
 impl LimitTable {
@@ -168,6 +170,7 @@ impl LimitTable {
             addresses: rate.map(|rate| Addresses::new(rate, seed, SETS)),
             usage: UsageBoard::new(config.providers.len()),
             uploads: UploadTable::default(),
+            models: Arc::new(ModelBoard::new(config.providers.len())),
         }
     }
 
@@ -179,6 +182,11 @@ impl LimitTable {
     /// What was uploaded to upstreams.
     pub(crate) const fn uploads(&self) -> &UploadTable {
         &self.uploads
+    }
+
+    /// The models that upstreams listed.
+    pub(crate) const fn models(&self) -> &Arc<ModelBoard> {
+        &self.models
     }
 
     /// Exchanges under way of keys that may have so many only.

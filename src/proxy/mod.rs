@@ -17,6 +17,7 @@ mod fetch;
 mod forward;
 pub mod limit;
 pub mod meter;
+mod models;
 pub mod net;
 mod operation;
 mod order;

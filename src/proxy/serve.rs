@@ -235,14 +235,17 @@ impl<N: Net> Worker<N> {
             Plan::Answer { answer, bodiless, keep_alive, shutdown: false }
         };
         let answer = |answer, shutdown| Plan::Answer { answer, bodiless, keep_alive, shutdown };
-        let (usage, draining) = (self.shared.limits.usage(), self.is_draining());
-        let (operation, passed) = match admin::admit(&config, usage, head, &path, peer, draining) {
+        let (limits, draining) = (&self.shared.limits, self.is_draining());
+        let (operation, passed) = match admin::admit(&config, limits, head, &path, peer, draining) {
             Err(refused) => return refuse(&refused.failure, refused.allow, None),
             Ok(Admitted::Answer(said)) => return answer(said, false),
             Ok(Admitted::Shutdown(said)) => return answer(said, true),
             Ok(Admitted::Serve(operation, passed)) => (operation, passed),
         };
-        let seat = self.shared.limits.enter(&config, passed.key, peer.ip(), now.instant);
+        let seat = match operation.is_limited() {
+            true => limits.enter(&config, passed.key, peer.ip(), now.instant),
+            false => Ok(None),
+        };
         let begun =
             seat.and_then(|seat| Ok((seat, Intake::new(&config, operation, head, passed)?)));
         let (seat, intake) = match begun {

@@ -166,6 +166,7 @@ impl Stage {
             headers: vec![("X-Team".to_owned(), "blue".to_owned())],
             tls: UpstreamTls::default(),
             delay_acks: false,
+            list_models: false,
             embeddings_model: None,
             quirks: Quirks::default(),
             models: vec![Model {

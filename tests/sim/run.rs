@@ -68,6 +68,7 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
         headers: Vec::new(),
         tls: UpstreamTls::default(),
         delay_acks: false,
+        list_models: false,
         embeddings_model: None,
         quirks: Quirks::default(),
         models: Vec::new(),

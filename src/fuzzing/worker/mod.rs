@@ -266,6 +266,7 @@ fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
         headers: Vec::new(),
         tls: UpstreamTls::default(),
         delay_acks: false,
+        list_models: false,
         embeddings_model: None,
         quirks: Quirks::default(),
         models: Vec::new(),

@@ -165,11 +165,17 @@ impl Record {
             } else {
                 add(&[b": \"${", base, b":?say where the proxy is}\"\n"]);
             }
-            add(&[b"curl -gsSN -X POST \"$", base, b"\"", &path]);
+            // A list is asked for without a body.
+            let reads = head.start.starts_with(b"GET ");
+            let method: &[u8] = if reads { b"GET" } else { b"POST" };
+            add(&[b"curl -gsSN -X ", method, b" \"$", base, b"\"", &path]);
             for field in head.fields.iter().filter_map(|field| curl_field(*field, secrets)) {
                 add(&[b" -H ", &field]);
             }
-            add(&[b" --data-binary @", name.as_bytes(), b".json\n;;\n"]);
+            if !reads {
+                add(&[b" --data-binary @", name.as_bytes(), b".json"]);
+            }
+            add(&[b"\n;;\n"]);
         }
         out.extend_from_slice(b"*) echo 'there is no such request here' >&2; exit 2;;\nesac\n");
         out

@@ -97,18 +97,8 @@ impl<N: Net> Worker<N> {
             now: now.instant,
             unix_s: now.unix_s,
         };
-        exchange.stage = Stage::Next;
         match errand.purpose.done(&reply, setting) {
-            Ok(Next::GoOn) => {}
-            Ok(Next::Errands(errands)) => {
-                for errand in errands.into_iter().rev() {
-                    exchange.errands.push_front(errand);
-                }
-            }
-            Ok(Next::Answer(answer)) => {
-                exchange.errands.clear();
-                self.tell(client, exchange, answer, now);
-            }
+            Ok(next) => self.follow(client, exchange, next, now),
             Err(mut failure) => {
                 exchange.errands.clear();
                 let token = errand.call.token();
@@ -116,5 +106,61 @@ impl<N: Net> Worker<N> {
                 self.refuse(client, exchange, &failure, now);
             }
         }
+    }
+
+    /// Goes on as a purpose says.
+    pub(super) fn follow(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        next: Next,
+        now: Now,
+    ) {
+        exchange.stage = Stage::Next;
+        match next {
+            Next::GoOn => {}
+            Next::Errands(errands) => {
+                for errand in errands.into_iter().rev() {
+                    exchange.errands.push_front(errand);
+                }
+            }
+            Next::Answer(answer) => {
+                exchange.errands.clear();
+                self.tell(client, exchange, answer, now);
+            }
+        }
+    }
+
+    /// What failed may be the errand at hand: its purpose says whether it can do without.
+    ///
+    /// # Errors
+    /// What the client is told; no errand is left.
+    pub(super) fn without_errand(
+        &self,
+        exchange: &mut Exchange,
+        failure: Failure,
+        now: Now,
+    ) -> Result<Next, Failure> {
+        let Some(errand) = exchange.errands.pop_front() else { return Err(failure) };
+        let config = &*self.shared.config;
+        let recovered = match config.providers.get(errand.call.provider) {
+            None => Err(failure),
+            Some(provider) => {
+                let setting = Setting {
+                    config,
+                    provider,
+                    intake: &exchange.intake,
+                    order: exchange.order.as_mut(),
+                    uploads: self.shared.limits.uploads(),
+                    now: now.instant,
+                    unix_s: now.unix_s,
+                };
+                errand.purpose.recover(failure, setting)
+            }
+        };
+        if recovered.is_err() {
+            exchange.errands.clear();
+        }
+        recovered
     }
 }

@@ -499,10 +499,10 @@ impl<N: Net> Worker<N> {
             exchange.intake.redact(&provider.credential, call.token(), &mut failure);
         }
         let same = exchange.same();
-        if let Some(errand) = exchange.errands.pop_front() {
-            failure = errand.purpose.failed(failure);
-            exchange.errands.clear();
-        }
+        failure = match self.without_errand(exchange, failure, now) {
+            Ok(next) => return self.follow(client, exchange, next, now),
+            Err(failure) => failure,
+        };
         let intake = &exchange.intake;
         let mut answer = Answer::failure(Some(intake.dialect), &failure, intake.codex);
         answer.pass(&exchange.head, same);
@@ -566,7 +566,8 @@ impl Exchange {
         let ms = |at: Instant| at.saturating_duration_since(self.began).as_millis();
         let provider = self.provider.and_then(|provider| shared.config.providers.get(provider));
         log::info!(
-            "POST {} {label} status={} key={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
+            "{} {} {label} status={} key={} model={:?} provider={} ttfb_ms={} ms={} dropped={:?}",
+            self.intake.operation.method(),
             self.path,
             self.status,
             auth::key_name(&shared.config, self.intake.key),

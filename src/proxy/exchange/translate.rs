@@ -75,14 +75,16 @@ impl<N: Net> Worker<N> {
         match agenda {
             Ok(mut agenda) => {
                 self.shared.give_back_body(agenda.take_spent());
-                exchange.provider = Some(agenda.provider);
+                exchange.provider = agenda.provider;
                 exchange.model = agenda.model;
                 exchange.dropped = agenda.dropped;
                 exchange.errands = agenda.errands;
                 exchange.order = agenda.order;
                 exchange.stage = Stage::Token;
                 exchange.heard = now.instant;
-                if let Err(failure) = self.prepare(exchange, now) {
+                if let Some(answer) = agenda.answer {
+                    self.tell(client, exchange, answer, now);
+                } else if let Err(failure) = self.prepare(exchange, now) {
                     self.refuse(client, exchange, &failure, now);
                 }
             }
