@@ -180,7 +180,7 @@ fn each_setting_is_moved_or_named() {
         (
             r#""response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}"#,
             "response_format",
-            json!({"type": "json_schema", "schema": {"type": "object"}}),
+            json!({"type": "json_schema", "schema": {"type": "object", "properties": {}}}),
             "",
         ),
         (r#""stream":true"#, "stream", json!(true), ""),

@@ -4,6 +4,7 @@
 
 mod support;
 
+use patchbay::mock::{Options, Server, Wire};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -154,7 +155,10 @@ fn run_reads_an_env_file_only_when_it_is_named() {
 fn unknown_presets_and_half_certificates_are_explained() {
     let folder = tempfile::tempdir().unwrap();
     for (args, words) in [
-        (&["--preset", "chatgtp"][..], "did you mean `chatgpt`? Known: chatgpt, codex-backend"),
+        (
+            &["--preset", "chatgtp"][..],
+            "did you mean `chatgpt`? Known: chatgpt, codex-backend, gigachat",
+        ),
         (&["--preset", "codex-backend"], "needs a `url`, or the flag --upstream-url"),
         (&["--upstream-url", "http://127.0.0.1:9", "--tls-cert", "c"], "needs its key: --tls-key"),
         (&["--upstream-url", "http://127.0.0.1:9", "--tls-key", "k"], "certificate: --tls-cert"),
@@ -303,4 +307,117 @@ fn a_wrong_key_of_the_third_party_is_a_readable_401() {
     let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("bad api key"), "{message}");
     assert!(!reply.text().contains("sk-third"));
+}
+
+/// A `serve` of the preset `gigachat` with this `.env`, in front of a scripted GigaChat.
+fn gigachat(folder: &Path, mock: &Server, dot_env: &str) -> Patchbay {
+    let base = format!("http://{}", mock.address());
+    let text = format!(
+        "{dot_env}\nGIGACHAT_BASE_URL={base}/api/v1\nGIGACHAT_AUTH_URL={base}/api/v2/oauth\n"
+    );
+    file(folder, ".env", &text);
+    let mut command = patchbay(folder);
+    command.args(["serve", "--preset", "gigachat"]);
+    Patchbay::spawn(command)
+}
+
+/// As users of gpt2giga have it.
+const DOT_ENV: &str = "GIGACHAT_CREDENTIALS=aWQ6c2VjcmV0\nGIGACHAT_SCOPE=GIGACHAT_API_PERS\n\
+    GIGACHAT_MODEL=GigaChat-2-Max\nGPT2GIGA_ENABLE_API_KEY_AUTH=True\nGPT2GIGA_API_KEY=own-key\n";
+
+fn mock() -> Server {
+    Server::start(&Options { wire: Some(Wire::GigaChat), ..Options::default() }).unwrap()
+}
+
+fn ask(proxy: &Patchbay, path: &str, key: Option<&str>, body: &Value) -> support::Reply {
+    let mut client = proxy.connect();
+    let shown = key.map(|key| format!("Bearer {key}")).unwrap_or_default();
+    let headers = [("authorization", shown.as_str())];
+    client.send_post(path, &headers[..usize::from(key.is_some())], &body.to_string());
+    client.reply()
+}
+
+#[test]
+fn gigachat_works_with_the_env_file_of_gpt2giga() {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), mock());
+    let proxy = gigachat(folder.path(), &mock, DOT_ENV);
+    let body = json!({"model": "GigaChat-2-Max", "input": "hello", "stream": true});
+    // Codex puts its path behind a base URL without `/v1`, with or without a slash at its end.
+    for path in ["/responses", "//responses", "/v1/responses"] {
+        let reply = ask(&proxy, path, Some("own-key"), &body);
+        assert_eq!((reply.status, reply.complete), (200, true), "{path}: {reply:?}");
+        assert!(reply.text().contains("event: response.completed"), "{path}: {reply:?}");
+        assert_eq!(ask(&proxy, path, Some("other"), &body).status, 401, "{path}");
+        assert_eq!(ask(&proxy, path, None, &body).status, 401, "{path}");
+    }
+    let mut client = proxy.connect();
+    client
+        .send(b"GET /models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer own-key\r\n\r\n");
+    let models = client.reply().json();
+    for model in ["GigaChat-2-Max", "GigaChat-2-Pro", "GigaChat-2"] {
+        assert!(listed(&models).contains(&model), "{models}");
+    }
+    let log = proxy.log();
+    assert!(!log.contains("has no effect") && !log.contains("aWQ6"), "{log}");
+}
+
+#[test]
+fn gigachat_names_the_variables_that_it_cannot_heed_and_never_their_values() {
+    let (folder, mock) = (tempfile::tempdir().unwrap(), mock());
+    let more = "GPT2GIGA_MODE=PROD-hush\nGIGACHAT_KEY_FILE_PASSWORD=hush\nGPT2GIGA_API_KEI=hush\n\
+                GPT2GIGA_UI_ENABLED=\nGPT2GIGA_LOG_LEVEL=CRITICAL\nGIGACHAT_VERIFY_SSL_CERTS=True\n";
+    let proxy = gigachat(folder.path(), &mock, &format!("{DOT_ENV}{more}"));
+    let log = proxy.log();
+    let warned: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    assert_eq!(warned.len(), 3, "{log}");
+    for (line, words) in warned.iter().zip([
+        "GIGACHAT_KEY_FILE_PASSWORD has no effect: ",
+        "GPT2GIGA_API_KEI has no effect: it is not known; did you mean GPT2GIGA_API_KEY?",
+        "GPT2GIGA_MODE has no effect: ",
+    ]) {
+        assert!(line.starts_with(words), "{line}");
+    }
+    assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn gigachat_may_be_given_one_model_and_an_effort_for_all() {
+    let upstream = Upstream::start(|_, wire| {
+        let body = json!({"choices": [{"message": {"role": "assistant", "content": "{}"}, "index": 0,
+            "finish_reason": "stop"}], "created": 1, "model": "m", "object": "chat.completion"});
+        reply(wire, "200 OK", "application/json", &body.to_string());
+        Then::Keep
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let dot_env = format!(
+        "GIGACHAT_ACCESS_TOKEN=token\nGIGACHAT_BASE_URL=http://{}\nGPT2GIGA_PASS_MODEL=False\n\
+         GIGACHAT_MODEL=GigaChat-2-Pro\nGPT2GIGA_ENABLE_REASONING=True\n\
+         GPT2GIGA_DEFAULT_MAX_TOKENS=77\nGIGACHAT_PROFANITY_CHECK=False\n",
+        upstream.address
+    );
+    file(folder.path(), ".env", &dot_env);
+    let mut command = patchbay(folder.path());
+    command.args(["serve", "--preset", "gigachat"]);
+    let proxy = Patchbay::spawn(command);
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "strict": true,
+        "schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}});
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}],
+        "response_format": format});
+    assert_eq!(ask(&proxy, "/v1/chat/completions", None, &body).status, 200);
+    let sent = upstream.next();
+    assert_eq!(sent.line, "POST /api/v1/chat/completions HTTP/1.1");
+    assert_eq!(sent.header("authorization"), Some("Bearer token"));
+    let sent = sent.json();
+    assert_eq!(sent["model"], "GigaChat-2-Pro");
+    assert_eq!(sent["reasoning_effort"], "high");
+    assert_eq!(sent["max_tokens"], 77);
+    assert_eq!(sent["profanity_check"], false);
+    assert_eq!(sent["function_call"], json!({"name": "structured_answer"}));
+    assert_eq!(sent["functions"][0]["parameters"]["properties"]["a"]["type"], "integer");
+    // What a request says itself comes first.
+    let body = json!({"model": "x", "max_tokens": 5, "reasoning_effort": "low",
+        "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(ask(&proxy, "/v1/chat/completions", None, &body).status, 200);
+    let sent = upstream.next().json();
+    assert_eq!((&sent["max_tokens"], &sent["reasoning_effort"]), (&json!(5), &json!("low")));
 }

@@ -28,6 +28,11 @@ pub(super) fn load(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let var = |name: &str| std::env::var(name).ok().or_else(|| variables.find(name));
     let config = config::load(file.zip(text.as_deref()), overrides, World { var: &var, cores })?;
+    for complaint in
+        config.variables.complaints(set_variables(variables).iter().map(String::as_str))
+    {
+        say(&format!("warning: {complaint}"));
+    }
     let tls = tls_table(&config)?;
     // Whatever the log's level is, and wherever it goes.
     if let Some(capture) = &config.capture {
@@ -35,6 +40,12 @@ pub(super) fn load(
         say(&format!("warning: every exchange is captured in {folder}: the files hold prompts"));
     }
     Ok((Arc::new(config), Arc::new(tls)))
+}
+
+/// The names of the variables that are set and not empty.
+fn set_variables(of_file: &Variables) -> Vec<String> {
+    let own = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+    own.filter_map(|(name, _)| name.into_string().ok()).chain(of_file.names()).collect()
 }
 
 /// What TLS towards the upstreams needs, read from the files that the configuration names.

@@ -50,7 +50,6 @@ pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String
     let scratch = common::Scratch::new()?;
     let log = scratch.file("patchbay.log");
     let file = common::create_private(&log).map_err(|why| format!("cannot log: {why}"))?;
-    common::start_log(args.flags.log_level.as_deref(), "info", Some(file));
 
     let mut overrides = args.flags.overrides();
     overrides.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
@@ -58,6 +57,8 @@ pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String
     // The command on this machine would have to trust the certificate, and is told http://.
     overrides.plain = true;
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
+    let level = config.log_level.as_deref().unwrap_or("info");
+    common::start_log(args.flags.log_level.as_deref(), level, Some(file));
     let proxy = Proxy::start(&config, &tls)?;
     common::watch(&proxy, &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP], false)?;
     let address = proxy.addresses().first().copied().ok_or("the proxy has no address")?;

@@ -2,7 +2,7 @@
 
 use super::variables::Variables;
 use super::{Flags, common};
-use patchbay::config::{Config, address};
+use patchbay::config::{Config, addresses};
 use patchbay::reactor::Proxy;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,16 +15,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     flags: Flags,
 
-    /// Address to listen on, IP:PORT; may be repeated [default: 127.0.0.1 with a free port].
+    /// Address to listen on, IP:PORT, or localhost:PORT for both IPv4 and IPv6; may be repeated
+    /// [default: 127.0.0.1 with a free port].
     #[arg(
         long,
         value_name = "ADDR",
         env = "PATCHBAY_LISTEN",
-        value_parser = address,
+        value_parser = listen,
         value_delimiter = ',',
         conflicts_with = "port"
     )]
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listen>,
 
     /// Port to listen on at 127.0.0.1; 0 takes a free one.
     #[arg(short, long, value_name = "N", env = "PATCHBAY_PORT")]
@@ -47,6 +48,14 @@ pub(crate) struct Args {
     http_shutdown: bool,
 }
 
+/// What one `--listen` says.
+#[derive(Clone, Debug)]
+struct Listen(Vec<SocketAddr>);
+
+fn listen(text: &str) -> Result<Listen, String> {
+    addresses(text).map(Listen)
+}
+
 impl Args {
     /// The flags that it shares.
     pub(super) fn flags(&self) -> &Flags {
@@ -56,15 +65,16 @@ impl Args {
 
 /// Serves until a signal.
 pub(crate) fn run(args: &Args, variables: &Variables) -> Result<ExitCode, String> {
-    common::start_log(args.flags.log_level.as_deref(), "info", None);
     let mut overrides = args.flags.overrides();
-    overrides.listen.clone_from(&args.listen);
+    overrides.listen.extend(args.listen.iter().flat_map(|it| &it.0));
     overrides.listen.extend(args.port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     overrides.tls_certificate.clone_from(&args.tls_cert);
     overrides.tls_key.clone_from(&args.tls_key);
     overrides.server_info.clone_from(&args.server_info);
     overrides.http_shutdown = args.http_shutdown;
     let (config, tls) = common::load(args.flags.config.as_deref(), &overrides, variables)?;
+    let level = config.log_level.as_deref().unwrap_or("info");
+    common::start_log(args.flags.log_level.as_deref(), level, None);
 
     common::load_certificate(&config, &tls)?;
     let proxy = Proxy::start(&config, &tls)?;

@@ -18,6 +18,11 @@ impl Variables {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
+    /// The names of those that are not empty.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone())
+    }
+
     fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let lines = dotenvy::from_path_iter(path)

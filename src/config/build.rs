@@ -6,9 +6,9 @@ use super::file::{self, File, Layers};
 use super::nearest::nearest;
 use super::preset::preset;
 use super::provider::{apply_upstream, provider};
-use super::value::Switch;
-use super::{Capture, CertificateFiles, Config, Defaults, Provider, Route, Url};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use super::value::{Number, Switch};
+use super::{Capture, CertificateFiles, Config, Defaults, Provider, Route, Url, Variables};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// More workers than any machine has cores for are a mistake.
@@ -22,6 +22,19 @@ const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
 const SUMMARIES: &[&str] = &["auto", "concise", "detailed"];
 /// Verbosities (`text.verbosity`).
 const VERBOSITIES: &[&str] = &["low", "medium", "high"];
+
+/// Levels of the log, as Rust programs call them, and other words for them.
+const LOG_LEVELS: &[(&str, &str)] = &[
+    ("off", "off"),
+    ("error", "error"),
+    ("critical", "error"),
+    ("fatal", "error"),
+    ("warn", "warn"),
+    ("warning", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+    ("trace", "trace"),
+];
 
 /// What flags and their environment variables say; it beats the file.
 #[derive(Clone, Debug, Default)]
@@ -128,6 +141,12 @@ fn build(
             .or_else(|| server.server_info.map(|path| folder.join(path))),
         tls: if overrides.plain { None } else { tls(server.tls, overrides, folder, world)? },
         capture: capture(file.capture, overrides, folder, world)?,
+        log_level: log_level(server.log_level)?,
+        variables: Variables {
+            prefixes: file.variables.prefixes.0,
+            read: file.variables.read,
+            ignored: file.variables.ignored,
+        },
     })
 }
 
@@ -205,12 +224,18 @@ fn file_route(written: file::Route, providers: &[Provider]) -> Result<Route, Str
     if written.upstream_model.as_deref() == Some("") {
         return Err("upstream_model is empty: leave it out to keep the client's".to_owned());
     }
+    let output_tokens_max = written.max_output_tokens.and_then(|Number(max)| max);
+    if output_tokens_max == Some(0) {
+        return Err("max_output_tokens is 0: leave it out for any number".to_owned());
+    }
     let defaults = Defaults {
+        output_tokens_max: output_tokens_max.map(u64::from),
         effort: one_of("effort", written.effort, EFFORTS)?,
         summary: one_of("summary", written.summary, SUMMARIES)?,
         verbosity: one_of("verbosity", written.verbosity, VERBOSITIES)?,
     };
-    let (pattern, model) = (written.model, written.upstream_model);
+    let kept = written.keep_model == Some(Switch(true));
+    let (pattern, model) = (written.model, written.upstream_model.filter(|_| !kept));
     Ok(Route { pattern, provider, model, defaults })
 }
 
@@ -271,12 +296,29 @@ fn listen(written: &[String], typed: &[SocketAddr]) -> Result<Vec<SocketAddr>, S
     }
     let mut all = Vec::new();
     for text in written {
-        all.push(address(text).map_err(|why| format!("[server] listen: {why}"))?);
+        for address in addresses(text).map_err(|why| format!("[server] listen: {why}"))? {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
     }
     if all.is_empty() {
         all.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
     }
     Ok(all)
+}
+
+/// The addresses to listen on for a text as [`address`] reads it. `localhost:8080` is `[::1]:8080`
+/// too: some clients take the one for that name, some the other. A free port is taken at 127.0.0.1
+/// alone, as two would not be the same.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let first = address(text)?;
+    let other = SocketAddr::from((Ipv6Addr::LOCALHOST, first.port()));
+    let both = text.starts_with("localhost:") && first.port() != 0;
+    Ok([first].into_iter().chain(both.then_some(other)).collect())
 }
 
 /// Reads `127.0.0.1:8080`, `[::1]:8080` and `localhost:8080`.
@@ -290,9 +332,21 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     };
     numeric.parse().map_err(|_| {
         format!(
-            "`{text}` is no address: write IP:PORT, as 127.0.0.1:8080 (port 0 takes a free one)"
+            "`{text}` is no address: write IP:PORT, as 127.0.0.1:8080 or [::1]:8080 (port 0 takes a \
+             free one)"
         )
     })
+}
+
+fn log_level(written: Option<String>) -> Result<Option<String>, String> {
+    let Some(word) = written.filter(|word| !word.trim().is_empty()) else { return Ok(None) };
+    let lower = word.trim().to_ascii_lowercase();
+    match LOG_LEVELS.iter().find(|(known, _)| *known == lower) {
+        Some((_, level)) => Ok(Some((*level).to_owned())),
+        None => Err(format!(
+            "[server] log_level: `{word}` is unknown; known: off, error, warn, info, debug, trace"
+        )),
+    }
 }
 
 fn workers(wanted: Option<usize>, cores: usize) -> Result<usize, String> {
@@ -304,19 +358,22 @@ fn workers(wanted: Option<usize>, cores: usize) -> Result<usize, String> {
 }
 
 fn tls(
-    written: file::Tls,
+    written: file::ServerTls,
     overrides: &Overrides,
     folder: &Path,
     world: World<'_>,
 ) -> Result<Option<CertificateFiles>, String> {
+    let off = written.enabled.0 == Some(false);
     let chosen = |typed: &Option<PathBuf>, written: Option<PathBuf>| match (typed, written) {
         (Some(typed), _) => Ok(Some(absolute(typed))),
-        (None, Some(written)) => path_of(&written, folder, world).map(Some),
-        (None, None) => Ok(None),
+        (None, written) => file_of(written.filter(|_| !off), folder, world),
     };
     let certificate = chosen(&overrides.tls_certificate, written.certificate)?;
     let key = chosen(&overrides.tls_key, written.key)?;
     match (certificate, key) {
+        (None, None) if written.enabled.0 == Some(true) => Err("[server] tls is enabled, and \
+                                names no `certificate` and `key`"
+            .to_owned()),
         (None, None) => Ok(None),
         (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
         (Some(_), None) => Err("the certificate for clients needs its key: --tls-key, or \
@@ -370,6 +427,19 @@ pub(super) fn path_of(written: &Path, folder: &Path, world: World<'_>) -> Result
         Ok(rest) => Ok(home(world)?.join(rest)),
         Err(_) => Ok(folder.join(written)),
     }
+}
+
+/// A file that may be named, as [`path_of`]; an empty name is none.
+///
+/// # Errors
+/// As there.
+pub(super) fn file_of(
+    written: Option<PathBuf>,
+    folder: &Path,
+    world: World<'_>,
+) -> Result<Option<PathBuf>, String> {
+    let named = written.filter(|path| !path.as_os_str().is_empty());
+    named.map(|path| path_of(&path, folder, world)).transpose()
 }
 
 /// The user's folder.

@@ -36,11 +36,15 @@ fn client_key(
     folder: &Path,
     world: World<'_>,
 ) -> Result<Option<ClientKey>, String> {
+    if written.enabled.0 == Some(false) {
+        return Ok(None);
+    }
+    let optional = written.optional && written.enabled.0.is_none();
     let missing = |env: &str| (world.var)(env).is_none_or(|value| value.trim().is_empty());
     let secret = match (written.secret, written.env, written.file) {
-        (Some(secret), None, None) if written.optional && secret.is_empty() => return Ok(None),
+        (Some(secret), None, None) if optional && secret.is_empty() => return Ok(None),
         (Some(secret), None, None) => secret,
-        (None, Some(env), None) if written.optional && missing(&env) => return Ok(None),
+        (None, Some(env), None) if optional && missing(&env) => return Ok(None),
         (None, Some(env), None) => secret(&env, world)?,
         (None, None, Some(path)) => secret_file(&path_of(&path, folder, world)?)?,
         _ => return Err("write one of `secret`, `env` and `file`".to_owned()),
@@ -109,6 +113,8 @@ mod tests {
                     c = { file = 'key', per_minute = 60, burst = 2, exchanges_max = 3, \
                     models = ['gpt-*', 'm'] }\nd = { env = 'GONE', optional = true }\n\
                     e = { secret = '${GONE:-}', optional = true }\n\
+                    g = { secret = 'sk-g', enabled = '${GONE:-off}' }\n\
+                    h = { env = 'GONE', optional = true, enabled = '' }\n\
                     [clients.keys.f]\nsecret = 'sk-f'\nper_minute = 0";
         let config = loaded(text, folder.path()).unwrap();
         let keys: Vec<_> = config
@@ -137,6 +143,8 @@ mod tests {
             ("a = { secret = 'x', env = 'KEY' }", "a: write one of"),
             ("a = { optional = true }", "a: write one of"),
             ("a = { env = 'GONE' }", "a: missing or empty env var: GONE"),
+            ("a = { env = 'GONE', optional = true, enabled = 'True' }", "env var: GONE"),
+            ("a = { secret = 'x', enabled = 'so' }", "neither true nor false"),
             ("a = { file = 'gone' }", "a: cannot read the key in "),
             ("a = { file = 'gone', optional = true }", "a: cannot read the key in "),
             ("a = { secret = '' }", "a: a key is made of visible"),

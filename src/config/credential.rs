@@ -211,6 +211,7 @@ impl Place<'_> {
     fn missing(&self, written: &file::Credential) -> Result<Option<String>, String> {
         let lacks = |name: &str| is_name(name) && !self.is_set(name);
         match written {
+            file::Credential::None { env: Some(env) } if lacks(env) => Ok(Some(env.clone())),
             file::Credential::Key { env: Some(env), file }
             | file::Credential::ClientCredentials { env: Some(env), file, .. }
                 if given(file.as_deref()).is_none() && lacks(env) =>
@@ -233,7 +234,7 @@ impl Place<'_> {
 
     fn one(&self, written: file::Credential) -> Result<Credential, String> {
         Ok(match written {
-            file::Credential::None {} => Credential::None,
+            file::Credential::None { .. } => Credential::None,
             file::Credential::Client {} => Credential::Client,
             file::Credential::Key { env, file } => {
                 Credential::Key(self.key(env.as_deref(), file.as_deref())?)

@@ -1,11 +1,11 @@
 //! The configuration file as it is written: TOML, every key known, nothing checked yet.
 
-use super::expand::expand;
+use super::expand::{expand, names};
 use super::nearest::nearest;
-use super::value::{Names, Number, Switch, Wording};
+use super::value::{Choice, Names, Number, Switch, Wording, count};
 use super::{Limits, Timeouts};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
@@ -21,6 +21,20 @@ pub(super) struct File {
     pub(super) providers: BTreeMap<String, Provider>,
     pub(super) routes: Vec<Route>,
     pub(super) capture: Option<Capture>,
+    pub(super) variables: Variables,
+}
+
+/// `[variables]`: which environment variables somebody may think to have an effect.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Variables {
+    /// Beginnings of their names.
+    pub(super) prefixes: Names,
+    /// Those without, each with its reason; a name may end in `*`.
+    pub(super) ignored: BTreeMap<String, String>,
+    /// Those that the text refers to.
+    #[serde(skip)]
+    pub(super) read: BTreeSet<String>,
 }
 
 /// `[server]`
@@ -35,10 +49,21 @@ pub(super) struct Server {
     pub(super) server_info: Option<PathBuf>,
     pub(super) strict: bool,
     pub(super) retry_stale: Option<bool>,
-    pub(super) tls: Tls,
+    pub(super) log_level: Option<String>,
+    pub(super) tls: ServerTls,
 }
 
-/// `{ certificate = "...", key = "..." }`: `tls` of `[server]`, `client_certificate` of a provider.
+/// `tls` of `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerTls {
+    /// Nothing said: if files are named.
+    pub(super) enabled: Choice,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+/// `client_certificate = { certificate = "...", key = "..." }` of a provider.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tls {
@@ -74,6 +99,9 @@ pub(super) struct KeyTable {
     pub(super) secret: Option<String>,
     pub(super) env: Option<String>,
     pub(super) file: Option<PathBuf>,
+    /// False: there is no such key. True: there is one, even if it is `optional`.
+    #[serde(default)]
+    pub(super) enabled: Choice,
     /// No error when the secret is missing or empty: there is no such key then.
     #[serde(default)]
     pub(super) optional: bool,
@@ -117,6 +145,11 @@ pub(super) struct Provider {
     pub(super) embeddings_model: Option<String>,
     pub(super) bridge: Option<Wording>,
     pub(super) instructions: Option<Wording>,
+    /// How the schema of an answer is sent: `native`, or as the schema of a `function`.
+    pub(super) structured_output: Option<String>,
+    /// What requests say of the upstream's filter of profanity.
+    #[serde(default)]
+    pub(super) profanity_check: Choice,
 }
 
 /// `credential = { kind = "...", ... }`, or a list of such tables.
@@ -132,7 +165,10 @@ pub(super) enum Credentials {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Credential {
-    None {},
+    /// In a list: if this variable is set, which says that something else is the proof.
+    None {
+        env: Option<String>,
+    },
     Client {},
     Key {
         env: Option<String>,
@@ -175,6 +211,7 @@ pub(super) struct Model(pub(super) ModelTable);
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelTable {
     pub(super) id: String,
+    #[serde(default, deserialize_with = "some_count")]
     pub(super) context_window: Option<u64>,
     pub(super) images: Option<bool>,
     pub(super) reasoning: Option<bool>,
@@ -188,9 +225,17 @@ pub(super) struct Route {
     pub(super) model: String,
     pub(super) provider: String,
     pub(super) upstream_model: Option<String>,
+    /// Leave the client's name for the model, whatever `upstream_model` says.
+    pub(super) keep_model: Option<Switch>,
     pub(super) effort: Option<String>,
     pub(super) summary: Option<String>,
     pub(super) verbosity: Option<String>,
+    pub(super) max_output_tokens: Option<Number>,
+}
+
+/// A count that is written.
+fn some_count<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    count(from).map(Some)
 }
 
 /// The texts that make a configuration: the second is laid over the first.
@@ -223,8 +268,11 @@ pub(super) fn parse(
             table = over;
         }
     }
-    expand_all(&places, table.get_mut(), var)?;
-    File::deserialize(Deserializer::from(table)).map_err(|error| places.explain(&error))
+    let read = expand_all(&places, table.get_mut(), var)?;
+    let mut file =
+        File::deserialize(Deserializer::from(table)).map_err(|error| places.explain(&error))?;
+    file.variables.read = read;
+    Ok(file)
 }
 
 /// Merges tables; everything else is replaced, and so is a table of another `kind`.
@@ -261,26 +309,42 @@ fn other_kind(old: &DeTable<'_>, new: &DeTable<'_>) -> bool {
     new.is_some() && new != kind(old)
 }
 
-/// Expands every string of a document. A list instead of recursion: depth costs no stack.
+/// Expands every string of a document, and returns the names of the variables that it goes by. A
+/// list instead of recursion: depth costs no stack.
 fn expand_all(
     places: &Places<'_>,
     table: &mut DeTable<'_>,
     var: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), String> {
+) -> Result<BTreeSet<String>, String> {
+    let mut read = BTreeSet::new();
+    named(table, &mut read);
     let mut left: Vec<_> = table.iter_mut().map(|(_, value)| value).collect();
     while let Some(value) = left.pop() {
         let start = value.span().start;
         match value.get_mut() {
             DeValue::String(string) if string.contains('$') => {
+                names(string, &mut read);
                 let expanded = expand(string, var).map_err(|why| places.at(start, &why))?;
                 *string = expanded.into();
             }
             DeValue::Array(array) => left.extend(array.iter_mut()),
-            DeValue::Table(table) => left.extend(table.iter_mut().map(|(_, value)| value)),
+            DeValue::Table(table) => {
+                named(table, &mut read);
+                left.extend(table.iter_mut().map(|(_, value)| value));
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(read)
+}
+
+/// Adds what the keys of a table name as variables: `env`, `user_env` ...
+fn named(table: &DeTable<'_>, into: &mut BTreeSet<String>) {
+    let keys = table.iter().filter(|(key, _)| {
+        let key: &str = key.get_ref();
+        key == "env" || key.ends_with("_env")
+    });
+    into.extend(keys.filter_map(|(_, value)| Some(value.get_ref().as_str()?.to_owned())));
 }
 
 /// Where in which text something is.

@@ -11,17 +11,20 @@ mod preset;
 mod provider;
 mod url;
 mod value;
+mod variables;
 
-pub use build::{Overrides, World, address, load};
+pub use build::{Overrides, World, address, addresses, load};
 pub use credential::{Callers, CodexAuth, Credential, Grant, GrantKind, codex_auth_path};
 pub use preset::PRESETS;
+pub use variables::Variables;
 
 use crate::dialect::Dialect;
 use crate::dialect::quirks::{EffortStyle, Quirks};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use value::{count, milliseconds};
 
 /// Everything a worker needs to know. Shared by all, never changed.
 #[derive(Clone, Debug)]
@@ -59,6 +62,10 @@ pub struct Config {
     pub address_rate: Option<Rate>,
     /// Where exchanges are written down, for engineers; `None` = nowhere.
     pub capture: Option<Capture>,
+    /// What is logged, where neither a flag nor the environment says: `info` ...
+    pub log_level: Option<String>,
+    /// The environment variables that it goes by.
+    pub variables: Variables,
 }
 
 /// A certificate and its key, as PEM files.
@@ -227,6 +234,8 @@ pub struct Defaults {
     pub summary: Option<String>,
     /// Verbosity (`low`, `medium`, `high`).
     pub verbosity: Option<String>,
+    /// The answer's tokens, at most.
+    pub output_tokens_max: Option<u64>,
 }
 
 /// Sizes and counts. Every one is a key of `[limits]`.
@@ -234,33 +243,47 @@ pub struct Defaults {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Request and reply heads, whole.
+    #[serde(deserialize_with = "count")]
     pub head_bytes_max: usize,
     /// The request line.
+    #[serde(deserialize_with = "count")]
     pub request_line_bytes_max: usize,
     /// Header fields of a head.
+    #[serde(deserialize_with = "count")]
     pub headers_max: usize,
     /// A request body, decoded.
+    #[serde(deserialize_with = "count")]
     pub body_bytes_max: usize,
     /// A request body up to this size is translated in its worker's turn, where all others wait for
     /// it; a larger one, or one with a content coding, in a thread beside.
+    #[serde(deserialize_with = "count")]
     pub inline_bytes_max: usize,
     /// Chunk extensions and trailers of one body, together.
+    #[serde(deserialize_with = "count")]
     pub chunk_overhead_bytes_max: usize,
     /// One event of a stream, or a whole reply document.
+    #[serde(deserialize_with = "count")]
     pub frame_bytes_max: usize,
     /// Reading from the upstream stops above this many bytes that the client has not taken.
+    #[serde(deserialize_with = "count")]
     pub pending_high_bytes: usize,
     /// And goes on below this many.
+    #[serde(deserialize_with = "count")]
     pub pending_low_bytes: usize,
     /// Informational (1xx) replies before the final one.
+    #[serde(deserialize_with = "count")]
     pub informational_max: u32,
     /// Idle upstream connections kept for each provider and worker.
+    #[serde(deserialize_with = "count")]
     pub pool_idle_max: usize,
     /// Requests on one upstream connection.
+    #[serde(deserialize_with = "count")]
     pub pool_uses_max: u32,
     /// Upstream connects under way at once in each worker.
+    #[serde(deserialize_with = "count")]
     pub connecting_max: usize,
     /// Client connections of one worker.
+    #[serde(deserialize_with = "count")]
     pub clients_max: usize,
 }
 
@@ -285,7 +308,7 @@ impl Default for Limits {
     }
 }
 
-/// Patience. Every one is a key of `[timeouts]`, in milliseconds there.
+/// Patience. Every one is a key of `[timeouts]`: in milliseconds there, or text as `30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
@@ -325,11 +348,6 @@ pub struct Timeouts {
     /// From a shutdown signal to the end, however many streams run.
     #[serde(rename = "drain_ms", deserialize_with = "milliseconds")]
     pub drain: Duration,
-}
-
-/// Reads a duration written as a number of milliseconds.
-fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    u64::deserialize(from).map(Duration::from_millis)
 }
 
 impl Default for Timeouts {

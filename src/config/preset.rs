@@ -6,6 +6,7 @@ use super::nearest::nearest;
 pub const PRESETS: &[(&str, &str)] = &[
     ("chatgpt", include_str!("../presets/chatgpt.toml")),
     ("codex-backend", include_str!("../presets/codex-backend.toml")),
+    ("gigachat", include_str!("../presets/gigachat.toml")),
 ];
 
 /// The preset of this name.
@@ -27,7 +28,10 @@ pub(super) fn preset(name: &str) -> Result<(&'static str, &'static str), String>
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Credential, Overrides, Rate, World, load};
+    use crate::config::{
+        Config, Credential, Defaults, GrantKind, Overrides, Rate, Url, World, load,
+    };
+    use crate::dialect::quirks::EffortStyle;
     use std::path::{Path, PathBuf};
 
     /// Loads a preset with these variables, and perhaps a file over it.
@@ -153,6 +157,159 @@ mod tests {
         assert_eq!(provider.instructions, None);
     }
 
+    const SECRET: (&str, &str) = ("GIGACHAT_CREDENTIALS", "aWQ6c2VjcmV0");
+
+    fn gigachat(variables: &[(&str, &str)]) -> Result<Config, String> {
+        loaded("gigachat", variables, None, Overrides::default())
+    }
+
+    #[test]
+    fn a_key_of_gigachat_is_all_that_its_preset_needs() {
+        let config = gigachat(&[SECRET]).unwrap();
+        let both: Vec<_> = ["127.0.0.1:8090", "[::1]:8090"].map(|it| it.parse().unwrap()).into();
+        assert_eq!(config.listen, both);
+        assert!(
+            config.client_keys.is_empty() && config.tls.is_none() && config.log_level.is_none()
+        );
+        assert_eq!(config.timeouts.drain.as_secs(), 10);
+        let provider = &config.providers[0];
+        assert_eq!(provider.dialect.name(), "gigachat");
+        assert_eq!(provider.url, Url::parse("https://api.giga.chat/v1/chat/completions").unwrap());
+        assert_eq!(provider.tls, crate::config::UpstreamTls::default());
+        assert_eq!(provider.callers, None);
+        let Credential::Grant(grant) = &provider.credential else { panic!("{provider:?}") };
+        assert_eq!((grant.kind, grant.basic.as_str()), (GrantKind::ClientCredentials, SECRET.1));
+        assert_eq!(grant.scope.as_deref(), Some("GIGACHAT_API_PERS"));
+        assert_eq!((grant.token_url.host.as_str(), grant.token_url.port), (TOKEN_HOST, 9443));
+        assert_eq!(ids(&config), ["GigaChat-2-Max", "GigaChat-2-Pro", "GigaChat-2"]);
+        assert!(provider.models.iter().all(|model| model.context_window == 128_000));
+        assert!(!provider.quirks.json_schema && provider.quirks.profanity_check.is_none());
+        assert_eq!(provider.quirks.effort, EffortStyle::LowMediumHigh);
+        let route = &config.routes[0];
+        assert_eq!((route.pattern.as_str(), route.model.as_deref()), ("*", None));
+        assert_eq!(route.defaults, Defaults::default());
+        let error = gigachat(&[]).unwrap_err();
+        for name in ["GIGACHAT_ACCESS_TOKEN", "GIGACHAT_CREDENTIALS", "GIGACHAT_PASSWORD"] {
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    const TOKEN_HOST: &str = "ngw.devices.sberbank.ru";
+
+    #[test]
+    fn gigachat_heeds_its_variables() {
+        let config = gigachat(&[
+            ("GPT2GIGA_HOST", "0.0.0.0"),
+            ("GPT2GIGA_PORT", "9000"),
+            ("GPT2GIGA_USE_HTTPS", "True"),
+            ("GPT2GIGA_HTTPS_CERT_FILE", "cert.pem"),
+            ("GPT2GIGA_HTTPS_KEY_FILE", "key.pem"),
+            ("GPT2GIGA_ENABLE_API_KEY_AUTH", "True"),
+            ("GPT2GIGA_API_KEY", "client-key"),
+            ("GPT2GIGA_PASS_MODEL", "False"),
+            ("GPT2GIGA_ENABLE_REASONING", "True"),
+            ("GPT2GIGA_DISABLE_REASONING", "False"),
+            ("GPT2GIGA_DEFAULT_MAX_TOKENS", "512"),
+            ("GPT2GIGA_STRUCTURED_OUTPUT_MODE", "native"),
+            ("GPT2GIGA_MAX_REQUEST_BODY_BYTES", "10485760"),
+            ("GPT2GIGA_SHUTDOWN_TIMEOUT_SECONDS", "2.5"),
+            ("GPT2GIGA_LOG_LEVEL", "WARNING"),
+            ("GPT2GIGA_PASS_TOKEN", "True"),
+            ("GPT2GIGA_PASS_TOKEN_CLIENT_CACHE_SIZE", "7"),
+            ("GIGACHAT_ACCESS_TOKEN", "token"),
+            ("GIGACHAT_BASE_URL", "https://gigachat.devices.sberbank.ru"),
+            ("GIGACHAT_MODEL", "GigaChat-3-Ultra"),
+            ("GIGACHAT_PROFANITY_CHECK", "False"),
+            ("GIGACHAT_VERIFY_SSL_CERTS", "False"),
+            ("GIGACHAT_CA_BUNDLE_FILE", "/etc/root.pem"),
+            ("GIGACHAT_CERT_FILE", "me.pem"),
+            ("GIGACHAT_TIMEOUT", "70000"),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.listen, ["0.0.0.0:9000".parse().unwrap()]);
+        assert_eq!(config.tls.unwrap().certificate, Path::new("cert.pem"));
+        assert_eq!(config.client_keys[0].secret, "client-key");
+        assert_eq!(config.limits.body_bytes_max, 10 << 20);
+        assert_eq!(config.timeouts.drain.as_millis(), 2500);
+        assert_eq!(config.timeouts.upstream_idle.as_secs(), 70_000);
+        assert_eq!(config.log_level.as_deref(), Some("warn"));
+        let provider = &config.providers[0];
+        assert_eq!(provider.credential, Credential::Key("token".to_owned()));
+        assert_eq!(provider.url.path, "/api/v1/chat/completions");
+        assert_eq!(provider.callers.as_ref().unwrap().max, 7);
+        assert!(provider.quirks.json_schema && provider.quirks.profanity_check == Some(false));
+        assert!(provider.tls.unverified && provider.tls.ca_file.is_some());
+        let files = provider.tls.client_certificate.as_ref().unwrap();
+        assert_eq!((&files.certificate, &files.key), (&"me.pem".into(), &"me.pem".into()));
+        assert_eq!(provider.models[0].id, "GigaChat-3-Ultra");
+        let route = &config.routes[0];
+        assert_eq!(route.model.as_deref(), Some("GigaChat-3-Ultra"));
+        assert_eq!(route.defaults.effort.as_deref(), Some("high"));
+        assert_eq!(route.defaults.output_tokens_max, Some(512));
+
+        let config = gigachat(&[SECRET, ("GPT2GIGA_DISABLE_REASONING", "1")]).unwrap();
+        assert_eq!(config.providers[0].quirks.effort, EffortStyle::Omit);
+        let user = [("GIGACHAT_USER", "me"), ("GIGACHAT_PASSWORD", "pass:word")];
+        let config = gigachat(&user).unwrap();
+        let Credential::Grant(grant) = &config.providers[0].credential else { panic!() };
+        assert_eq!(grant.token_url, Url::parse("https://api.giga.chat/v1/token").unwrap());
+        let config = gigachat(&[("GIGACHAT_CERT_FILE", "me.pem")]).unwrap();
+        assert_eq!(config.providers[0].credential, Credential::None);
+        assert!(gigachat(&[("GPT2GIGA_PASS_TOKEN", "True")]).is_ok(), "callers bring their own");
+    }
+
+    #[test]
+    fn the_key_of_gigachat_clients_is_asked_for_unless_that_is_switched_off() {
+        for (enabled, key, keys) in [
+            ("True", "k", Some(1)),
+            ("True", "", None),
+            ("", "k", Some(1)),
+            ("", "", Some(0)),
+            ("False", "k", Some(0)),
+        ] {
+            let variables =
+                [SECRET, ("GPT2GIGA_ENABLE_API_KEY_AUTH", enabled), ("GPT2GIGA_API_KEY", key)];
+            let config = gigachat(&variables);
+            let got = config.as_ref().ok().map(|config| config.client_keys.len());
+            assert_eq!(got, keys, "{enabled} {key}: {config:?}");
+        }
+        let error = gigachat(&[SECRET, ("GPT2GIGA_USE_HTTPS", "True")]).unwrap_err();
+        assert!(error.contains("[server] tls is enabled, and names no `certificate`"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_gigachat_cannot_heed_are_named() {
+        let config = gigachat(&[SECRET]).unwrap();
+        let set = [
+            "GIGACHAT_CREDENTIALS",
+            "GIGACHAT_USER",
+            "GIGACHAT_PASSWORD",
+            "GPT2GIGA_API_KEY",
+            "GPT2GIGA_PASS_TOKEN",
+            "GPT2GIGA_MODE",
+            "GPT2GIGA_TRAFFIC_LOG_SINK",
+            "GIGACHAT_KEY_FILE_PASSWORD",
+            "GPT2GIGA_PROT",
+            "GIGACHAT_MODEL_NAME",
+            "CODEX_HOME",
+        ];
+        let said = config.variables.complaints(set.into_iter());
+        let first: Vec<_> = said.iter().filter_map(|it| it.split(' ').next()).collect();
+        assert_eq!(
+            first,
+            [
+                "GIGACHAT_KEY_FILE_PASSWORD",
+                "GIGACHAT_MODEL_NAME",
+                "GPT2GIGA_MODE",
+                "GPT2GIGA_PROT",
+                "GPT2GIGA_TRAFFIC_LOG_SINK",
+            ]
+        );
+        assert!(said[0].contains("openssl pkey -in KEY"), "{said:?}");
+        assert!(said[1].ends_with("did you mean GIGACHAT_MODEL?"), "{said:?}");
+        assert!(said[3].ends_with("did you mean GPT2GIGA_PORT?"), "{said:?}");
+    }
+
     #[test]
     fn a_file_is_laid_over_a_preset() {
         let file = "[server]\nworkers = 3\n[providers.chatgpt]\nallow = ['only']\n\
@@ -194,8 +351,8 @@ mod tests {
     #[test]
     fn an_unknown_preset_is_answered_with_the_known_ones() {
         for (name, words) in [
-            ("chatgtp", "unknown; did you mean `chatgpt`? Known: chatgpt, codex-backend"),
-            ("x", "the preset `x` is unknown. Known: chatgpt, codex-backend"),
+            ("chatgtp", "unknown; did you mean `chatgpt`? Known: chatgpt, codex-backend, gigachat"),
+            ("x", "the preset `x` is unknown. Known: chatgpt, codex-backend, gigachat"),
         ] {
             let error = loaded(name, &[], None, Overrides::default()).unwrap_err();
             assert!(error.contains(words), "{error}");

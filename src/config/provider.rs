@@ -1,13 +1,13 @@
 //! Upstreams, as flags and files describe them.
 
-use super::build::{Overrides, World, absolute, path_of};
+use super::build::{Overrides, World, absolute, file_of};
 use super::credential;
 use super::file::{self, File};
 use super::value::{Switch, Wording};
 use super::{CertificateFiles, Model, Provider, UpstreamTls, Url};
 use crate::dialect::quirks::Quirks;
 use crate::dialect::{self, DIALECTS, Dialect};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The upstream of `--auth-path` alone.
 const CHATGPT: &str = "https://chatgpt.com/backend-api/codex/responses";
@@ -117,32 +117,19 @@ pub(super) fn provider(
     if name.is_empty() || !name.bytes().all(legal) {
         return Err("a provider's name is made of letters, digits, `-`, `_` and `.`".to_owned());
     }
-    let Some(url) = written.url.filter(|url| !url.is_empty()) else {
+    let Some(url) = written.url.as_deref().filter(|url| !url.is_empty()) else {
         return Err("needs a `url`, or the flag --upstream-url".to_owned());
     };
-    let url = Url::parse(&url)?;
+    let url = Url::parse(url)?;
     let host = url.host.clone();
     let dialect = dialect_of(written.dialect.as_deref(), &url)?;
-    let profile = match written.quirks_profile {
-        Some(host) => Quirks::for_host(&host.to_ascii_lowercase()),
-        None => Quirks::for_host(&url.host),
-    };
-    let named = written.quirks.contains_key("images");
-    let mut quirks = overlay(&profile, written.quirks)?;
-    let switches = (written.upload_images.map(|it| it.0), written.image_urls.map(|it| it.0));
-    images(dialect, switches, named, &mut quirks)?;
+    let quirks = quirks(dialect, &url.host, &written)?;
     let mut headers = Vec::new();
     for (field, value) in written.headers {
         headers.push(header(&field, &value)?);
     }
     let allow = written.allow.0;
-    let mut models = Vec::new();
-    for it in written.models {
-        models.push(model(it.0, &quirks)?);
-    }
-    if models.is_empty() {
-        models.extend(allow.iter().map(|id| Model::guess(id.clone(), &quirks)));
-    }
+    let models = models(written.models, &allow, &quirks)?;
     let url = match &written.base_path {
         Some(base) => url.with_base(base, dialect.path())?,
         None => url.with_usual_base(dialect.base_path(&host)),
@@ -174,6 +161,50 @@ pub(super) fn provider(
     })
 }
 
+/// What is known of an upstream's habits, and over that what is written of them.
+fn quirks(dialect: &dyn Dialect, host: &str, written: &file::Provider) -> Result<Quirks, String> {
+    let profile = written.quirks_profile.as_deref().map(str::to_ascii_lowercase);
+    let mut profile = Quirks::for_host(profile.as_deref().unwrap_or(host));
+    dialect.settle(&mut profile);
+    let mut quirks = overlay(&profile, &written.quirks)?;
+    let switches =
+        (written.upload_images.as_ref().map(|it| it.0), written.image_urls.as_ref().map(|it| it.0));
+    images(dialect, switches, written.quirks.contains_key("images"), &mut quirks)?;
+    match written.structured_output.as_deref().map(str::trim) {
+        None | Some("") => {}
+        Some("native") => quirks.json_schema = true,
+        Some("function" | "function_call") => quirks.json_schema = false,
+        Some(other) => {
+            return Err(format!(
+                "structured_output: `{other}` is unknown; known: native, function"
+            ));
+        }
+    }
+    quirks.profanity_check = written.profanity_check.0.or(quirks.profanity_check);
+    Ok(quirks)
+}
+
+/// The models that are listed. One that is named twice keeps its first place, and has what was said
+/// of it last.
+fn models(
+    written: Vec<file::Model>,
+    allow: &[String],
+    quirks: &Quirks,
+) -> Result<Vec<Model>, String> {
+    let mut models: Vec<Model> = Vec::new();
+    for it in written {
+        let new = model(it.0, quirks)?;
+        match models.iter_mut().find(|known| known.id == new.id) {
+            Some(known) => *known = new,
+            None => models.push(new),
+        }
+    }
+    if models.is_empty() {
+        models.extend(allow.iter().map(|id| Model::guess(id.clone(), quirks)));
+    }
+    Ok(models)
+}
+
 /// A certificate to show to the upstream. Its key may be in the same file.
 fn client_certificate(
     written: file::Tls,
@@ -190,16 +221,6 @@ fn client_certificate(
             Ok(Some(CertificateFiles { certificate, key }))
         }
     }
-}
-
-/// A file that may be named; an empty name is none.
-fn file_of(
-    written: Option<PathBuf>,
-    folder: &Path,
-    world: World<'_>,
-) -> Result<Option<PathBuf>, String> {
-    let named = written.filter(|path| !path.as_os_str().is_empty());
-    named.map(|path| path_of(&path, folder, world)).transpose()
 }
 
 /// The built-in text when it is switched on, or the written one.
@@ -237,13 +258,13 @@ fn dialect_of(named: Option<&str>, url: &Url) -> Result<&'static dyn Dialect, St
 }
 
 /// Lays the keys of a `quirks` table over a profile.
-fn overlay(profile: &Quirks, written: toml::Table) -> Result<Quirks, String> {
+fn overlay(profile: &Quirks, written: &toml::Table) -> Result<Quirks, String> {
     let wrong = |why: &toml::de::Error| {
         let why = file::unknown_key(why.message()).unwrap_or_else(|| why.message().to_owned());
         format!("quirks: {}", why.trim_end())
     };
     let mut table = toml::Table::try_from(profile).map_err(|why| format!("quirks: {why}"))?;
-    table.extend(written);
+    table.extend(written.clone());
     table.try_into().map_err(|why| wrong(&why))
 }
 

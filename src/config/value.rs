@@ -4,6 +4,7 @@ use super::file::{Credential, Credentials, Key, KeyTable, Model, ModelTable};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
+use std::time::Duration;
 
 /// A count: `60` or `"60"`; empty text counts as nothing said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,16 @@ pub(super) enum Wording {
     Text(String),
 }
 
-/// `["a", "b"]` or `"a, b"`.
+/// A switch that may say nothing, as empty text does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice(pub(super) Option<bool>);
+
+/// `["a", "b"]` or `"a, b"`, or the former as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Names(pub(super) Vec<String>);
 
 /// What a text says as a switch; empty is off, as with a variable that is not set.
-fn switch(text: &str) -> Option<bool> {
+pub(super) fn switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
         "" | "0" | "false" | "no" | "off" => Some(false),
@@ -63,7 +68,7 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 fn wrong(text: &str) -> String {
-    let text: String = text.chars().take(40).collect();
+    let text = short(text);
     format!("`{text}` is no whole number from 0 to 4294967295")
 }
 
@@ -74,6 +79,102 @@ impl<'de> Deserialize<'de> for Switch {
             Wording::Text(_) => Err(D::Error::custom("neither true nor false")),
         }
     }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Choice;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E>(self, on: bool) -> Result<Choice, E> {
+                Ok(Choice(Some(on)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Choice, E> {
+                match switch(text) {
+                    _ if text.trim().is_empty() => Ok(Choice(None)),
+                    None => Err(E::custom("neither true nor false")),
+                    said => Ok(Choice(said)),
+                }
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// Reads a size or count, as a number or as text.
+pub(super) fn count<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = match Amount::deserialize(from)? {
+        Amount::Number(number) => number,
+        Amount::Text(text) => {
+            let wrong = |_| D::Error::custom(format!("`{}` is no whole number", short(&text)));
+            text.trim().parse().map_err(wrong)?
+        }
+    };
+    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is too large")))
+}
+
+/// Reads a duration: a number of milliseconds, or text with a number of them or of a unit (`30s`,
+/// `1.5s`, `200ms`).
+pub(super) fn milliseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = match Amount::deserialize(from)? {
+        Amount::Number(number) => return Ok(Duration::from_millis(number)),
+        Amount::Text(text) => text,
+    };
+    let (digits, unit_s) = match text.trim() {
+        it if it.ends_with("ms") => (it.trim_end_matches("ms"), 0.001),
+        it if it.ends_with('s') => (it.trim_end_matches('s'), 1.0),
+        it => (it, 0.001),
+    };
+    let seconds = digits.trim().parse::<f64>().ok().map(|number| number * unit_s);
+    let whole = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    whole.ok_or_else(|| {
+        let text = short(&text);
+        D::Error::custom(format!("`{text}` is no duration: write milliseconds, or as `30s`"))
+    })
+}
+
+/// A number, or text that may hold one.
+enum Amount {
+    Number(u64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Amount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Amount, E> {
+                let wrong = |_| E::custom(format!("{number} is below 0"));
+                u64::try_from(number).map(Amount::Number).map_err(wrong)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Amount, E> {
+                Ok(Amount::Text(text.to_owned()))
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// The beginning of a text, for an error.
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 impl<'de> Deserialize<'de> for Wording {
@@ -109,10 +210,14 @@ impl<'de> Deserialize<'de> for Names {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Names, E> {
-                let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+                // In a `.env` file the quotes of an array go.
+                let inner = text.trim().strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+                let names = inner.unwrap_or(text).split(',');
+                let names = names.map(|name| name.trim().trim_matches(['"', '\'']).trim());
+                let names = names.filter(|name| !name.is_empty());
                 let names: Vec<String> = names.map(str::to_owned).collect();
                 // A slip must not open what a list was meant to close.
-                if names.is_empty() && !text.trim().is_empty() {
+                if names.is_empty() && !text.trim().is_empty() && text.trim() != "[]" {
                     return Err(E::custom(format!("`{text}` holds no name")));
                 }
                 Ok(Names(names))
@@ -257,6 +362,50 @@ mod tests {
     }
 
     #[test]
+    fn choices_may_say_nothing() {
+        assert_eq!(read("true"), Ok(Choice(Some(true))));
+        assert_eq!(read("'False'"), Ok(Choice(Some(false))));
+        assert_eq!(read("' '"), Ok(Choice(None)));
+        assert!(read::<Choice>("'perhaps'").is_err());
+    }
+
+    #[test]
+    fn sizes_and_durations_may_be_text() {
+        #[derive(Deserialize)]
+        struct Size(#[serde(deserialize_with = "count")] u32);
+        #[derive(Deserialize)]
+        struct Wait(#[serde(deserialize_with = "milliseconds")] Duration);
+        for (text, expected) in [
+            ("7", Ok(7)),
+            ("' 7 '", Ok(7)),
+            ("'4294967296'", Err("4294967296 is too large")),
+            ("-1", Err("-1 is below 0")),
+            ("'1.5'", Err("`1.5` is no whole number")),
+            ("''", Err("`` is no whole number")),
+        ] {
+            let size = read::<Size>(text).map(|it| it.0);
+            assert_eq!(size.as_ref().map_err(String::as_str), expected.as_ref().map_err(|it| *it));
+        }
+        for (text, expected) in [
+            ("1500", Some(1500)),
+            ("'1500'", Some(1500)),
+            ("'30s'", Some(30_000)),
+            ("'1.5 s'", Some(1500)),
+            ("'200ms'", Some(200)),
+            ("'70000s'", Some(70_000_000)),
+            ("'s'", None),
+            ("'-1s'", None),
+            ("'1m'", None),
+            ("'nans'", None),
+            ("'1e300s'", None),
+            ("true", None),
+        ] {
+            let wait = read::<Wait>(text).ok().map(|it| it.0.as_millis());
+            assert_eq!(wait, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn names_may_be_one_text() {
         for (text, expected) in [
             ("['a', ' b ']", Some(&["a", "b"][..])),
@@ -264,6 +413,10 @@ mod tests {
             ("[]", Some(&[])),
             ("''", Some(&[])),
             ("','", None),
+            ("'[\"a\", \"b\"]'", Some(&["a", "b"])),
+            ("'[a,b]'", Some(&["a", "b"])),
+            ("'[]'", Some(&[])),
+            ("'[,]'", None),
             ("['']", None),
             ("[1]", None),
             ("1", None),

@@ -85,6 +85,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
         false
     }
 
+    /// Lays what all of its upstreams have in common, whatever their hosts are, over what is known of
+    /// a host.
+    fn settle(&self, quirks: &mut Quirks) {
+        let _ = quirks;
+    }
+
     /// Whether clients may speak it. If not, it is never found by its path, and its client half
     /// ([`Dialect::decode_request`], [`Dialect::encoder`]) refuses.
     fn serves_clients(&self) -> bool {

@@ -30,6 +30,9 @@ pub struct Quirks {
     pub parallel_tool_calls: bool,
     /// Takes `response_format: json_schema`.
     pub json_schema: bool,
+    /// What requests say of the upstream's own filter (`profanity_check` of GigaChat); `None` leaves
+    /// it to the upstream.
+    pub profanity_check: Option<bool>,
     /// Takes `stream_options.include_usage`.
     pub include_usage: bool,
     /// Takes OpenAI's own parameters: `verbosity`, `service_tier`, `prompt_cache_key`, `store`,
@@ -136,6 +139,7 @@ impl Default for Quirks {
             allowed_tools: false,
             parallel_tool_calls: true,
             json_schema: true,
+            profanity_check: None,
             include_usage: true,
             openai_parameters: false,
             think_tags: false,

@@ -14,6 +14,7 @@ pub(crate) struct Adapted {
     effort: Option<String>,
     summary: Option<String>,
     verbosity: Option<String>,
+    output_tokens_max: Option<u64>,
     instructions: Option<Instructions>,
 }
 
@@ -27,7 +28,7 @@ impl Adapted {
         codex: bool,
         shows_only: bool,
     ) -> Self {
-        let Defaults { effort, summary, verbosity } = target.defaults;
+        let Defaults { effort, summary, verbosity, output_tokens_max } = target.defaults;
         let settings = &request.settings;
         let said = settings.effort.map(Escaped::decode);
         let asked = said.as_deref().or(target.effort).or(effort.as_deref());
@@ -44,6 +45,7 @@ impl Adapted {
             effort: asked.filter(|asked| said.as_deref() != Some(*asked)).map(escaped),
             summary: unsaid(settings.summary.filter(|_| !shows_only), summary),
             verbosity: unsaid(settings.verbosity, verbosity),
+            output_tokens_max: *output_tokens_max,
             instructions: instruct::needed(request, bridge, usual, required),
         }
     }
@@ -60,6 +62,7 @@ impl Adapted {
                 *slot = Some(Escaped::trusted(text));
             }
         }
+        settings.output_tokens_max = settings.output_tokens_max.or(self.output_tokens_max);
         if let Some(instructions) = &self.instructions {
             instruct::give(request, instructions);
         }

@@ -212,6 +212,8 @@ mod tests {
             tls: None,
             address_rate: None,
             capture: None,
+            log_level: None,
+            variables: crate::config::Variables::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::{
     Config, Credential, Defaults, Limits, Model, Provider, Route, Timeouts, UpstreamTls, Url,
+    Variables,
 };
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
@@ -202,6 +203,8 @@ impl Stage {
             tls: None,
             address_rate: None,
             capture: None,
+            log_level: None,
+            variables: Variables::default(),
         };
         change(&mut config);
         let now = Now { instant: Instant::now(), unix_s: 1_800_000_000 };

@@ -13,7 +13,7 @@ use crate::proxy::worker::Worker;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -71,8 +71,14 @@ impl Proxy {
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
         for address in &config.listen {
-            let (bound, all) = poll::bind(*address, config.workers)
-                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            let (bound, all) = match poll::bind(*address, config.workers) {
+                Ok(bound) => bound,
+                Err(error) if is_spare(*address, &config.listen) && !is_refused(&error) => {
+                    log::info!("this machine has no {address}: {error}");
+                    continue;
+                }
+                Err(error) => return Err(format!("cannot listen on {address}: {error}")),
+            };
             addresses.push(bound);
             for (mine, listener) in listeners.iter_mut().zip(all) {
                 mine.push(listener);
@@ -262,6 +268,18 @@ pub fn watch_signals(signals: &[i32], reload: bool, mailbox: Sender<Notice>) -> 
         }
     })?;
     Ok(())
+}
+
+/// Whether an address is the IPv6 one of `localhost`, where the IPv4 one is listened on too: a
+/// container often has no IPv6.
+fn is_spare(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let twin = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+    address.ip() == Ipv6Addr::LOCALHOST && all.contains(&twin)
+}
+
+/// Whether an address is there, but not for us.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]

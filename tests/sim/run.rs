@@ -7,7 +7,7 @@ use crate::sim::tokens::{self, Tokens};
 use crate::sim::upstream::{Execution, Fate, Server};
 use crate::sim::{Profile, Random};
 use patchbay::config::{
-    ClientKey, Config, Credential, Limits, Provider, Route, Timeouts, UpstreamTls, Url,
+    ClientKey, Config, Credential, Limits, Provider, Route, Timeouts, UpstreamTls, Url, Variables,
 };
 use patchbay::dialect;
 use patchbay::dialect::quirks::Quirks;
@@ -129,6 +129,8 @@ fn config(random: &mut Random) -> Result<Config, String> {
         tls: None,
         address_rate: None,
         capture: None,
+        log_level: None,
+        variables: Variables::default(),
     })
 }
 

@@ -75,6 +75,13 @@ impl Dialect for GigaChat {
         is_in(host, HOST) || is_in(host, OLDER_HOST)
     }
 
+    /// A schema of the answer goes as that of a function: all models take functions, but only newer
+    /// ones a schema of its own.
+    fn settle(&self, quirks: &mut Quirks) {
+        quirks.parallel_tool_calls = false;
+        quirks.json_schema = false;
+    }
+
     fn serves_clients(&self) -> bool {
         false
     }

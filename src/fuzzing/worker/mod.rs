@@ -7,6 +7,7 @@ use super::http1::{Message, Side, Verdict, read_slowly};
 use super::readers::{self, End};
 use crate::config::{
     ClientKey, Config, Credential, Defaults, Limits, Provider, Route, Timeouts, UpstreamTls, Url,
+    Variables,
 };
 use crate::dialect;
 use crate::dialect::quirks::Quirks;
@@ -340,6 +341,8 @@ fn config(tight: bool, keys: bool) -> Option<Config> {
         tls: None,
         address_rate: None,
         capture: None,
+        log_level: None,
+        variables: Variables::default(),
     })
 }
 

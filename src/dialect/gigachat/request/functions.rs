@@ -163,7 +163,7 @@ impl<'b, 'a> Body<'b, 'a> {
                 if let Some(text) = tool.description {
                     self.text("description", text, out);
                 }
-                self.parameters(parameters, out)?;
+                self.schema("parameters", "tools.parameters", parameters, out)?;
             }
             // Never declared.
             ToolKind::Hosted { .. } => {}
@@ -175,14 +175,20 @@ impl<'b, 'a> Body<'b, 'a> {
         Ok(())
     }
 
-    /// Appends the schema of a function's arguments, as far as the upstream understands it. Rules
-    /// that the model does not learn of are noted as dropped.
-    fn parameters(&mut self, schema: Option<Raw<'_>>, out: &mut Vec<u8>) -> Result<(), Failure> {
-        json::key("parameters", out);
+    /// Appends a schema as the member `key`, as far as the upstream understands it. Rules that the
+    /// model does not learn of are noted as dropped, from what stands at `place` of the request.
+    pub(super) fn schema(
+        &mut self,
+        key: &str,
+        place: &str,
+        schema: Option<Raw<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        json::key(key, out);
         let schema = schema.unwrap_or(Raw::NULL);
         let report = schema::normalise(schema.paired(&mut self.scratch).text(), out);
         for note in report.notes().iter().filter(|note| note.loss() == Loss::Lost) {
-            self.drop(&format!("tools.parameters {note}"))?;
+            self.drop(&format!("{place} {note}"))?;
         }
         Ok(())
     }
@@ -249,7 +255,7 @@ impl<'b, 'a> Body<'b, 'a> {
             self.inside(text, out);
         }
         out.push(b'"');
-        self.parameters(Some(schema), out)?;
+        self.schema("parameters", "text.format.schema", Some(schema), out)?;
         out.push(b'}');
         Ok(())
     }

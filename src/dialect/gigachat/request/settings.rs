@@ -13,6 +13,9 @@ impl Body<'_, '_> {
         if self.target.stream {
             json::member_raw("stream", "true", out);
         }
+        if let Some(check) = self.quirks.profanity_check {
+            json::member_raw("profanity_check", if check { "true" } else { "false" }, out);
+        }
         self.sampling(out)?;
         self.effort(out)?;
         self.format(out)?;
@@ -90,7 +93,7 @@ impl Body<'_, '_> {
             Format::JsonObject => self.drop("text.format"),
             Format::JsonSchema { schema, strict, .. } if self.quirks.json_schema => {
                 out.extend_from_slice(b",\"response_format\":{\"type\":\"json_schema\"");
-                self.raw("schema", schema, out);
+                self.schema("schema", "text.format.schema", Some(schema), out)?;
                 if let Some(strict) = strict {
                     json::member_raw("strict", if strict { "true" } else { "false" }, out);
                 }
