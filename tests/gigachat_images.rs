@@ -5,13 +5,17 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use patchbay::mock::{GigaChat, Options, Server, Wire as Script};
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use support::{Patchbay, Received, Reply, Then, Upstream, Wire, reply, reply_stream};
 
 const TEXT: &str = include_str!("golden/gigachat/text.sse");
+/// `patch:bay` and its authorization key.
+const ACCOUNT: &str = "patch:bay";
+const KEY: &str = "cGF0Y2g6YmF5";
 const PATH: &str = "/v1/chat/completions";
 
 /// The files of a scripted GigaChat.
@@ -105,17 +109,18 @@ fn proxy(upstream: &Upstream) -> Patchbay {
 }
 
 /// One with a configuration file; `keys` are those of the provider.
-fn configured(upstream: &Upstream, keys: &str) -> Patchbay {
+fn configured(upstream: SocketAddr, keys: &str) -> Patchbay {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("patchbay.toml");
     let text = format!(
         "[providers.up]\ndialect = \"gigachat\"\nurl = \"http://{}/api/v1\"\n{keys}\n\
          [[routes]]\nmodel = \"*\"\nprovider = \"up\"\n",
-        upstream.address
+        upstream
     );
     std::fs::write(&path, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
     command.args(["serve", "--workers", "1", "--config"]).arg(&path);
+    command.env("GIGACHAT_CREDENTIALS", KEY);
     Patchbay::spawn(command)
 }
 
@@ -280,7 +285,7 @@ fn what_cannot_be_sent_is_refused_before_anything_is() {
 fn without_uploads_a_note_stands_in_the_images_place() {
     let files = Arc::new(Mutex::new(Files::default()));
     let upstream = upstream(&files);
-    let proxy = configured(&upstream, "upload_images = \"False\"");
+    let proxy = configured(upstream.address, "upload_images = \"False\"");
     let told = post(&proxy, &request(&[&png(b"a")]));
     assert_eq!((told.status, told.header("x-patchbay-dropped")), (200, Some("input_image")));
     let sent = upstream.next().json();
@@ -291,7 +296,7 @@ fn without_uploads_a_note_stands_in_the_images_place() {
 fn nobody_is_served_with_a_file_of_somebody_elses() {
     let files = Arc::new(Mutex::new(Files::default()));
     let upstream = upstream(&files);
-    let proxy = configured(&upstream, "credential = { kind = \"client\" }");
+    let proxy = configured(upstream.address, "credential = { kind = \"client\" }");
     for (caller, uploads) in [("alice", 1), ("bob", 2), ("alice", 2), ("bob", 2)] {
         let mut client = proxy.connect();
         let authorization = format!("Bearer {caller}");
@@ -315,7 +320,7 @@ fn images_by_url_never_lead_into_the_own_network() {
     let port = inside.local_addr().unwrap().port();
     let files = Arc::new(Mutex::new(Files::default()));
     let upstream = upstream(&files);
-    let proxy = configured(&upstream, "image_urls = true");
+    let proxy = configured(upstream.address, "image_urls = true");
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0"] {
         let url = format!("https://{host}:{port}/a.png?token=secret");
         let told = post(&proxy, &request(&[&url]));
@@ -372,4 +377,68 @@ fn a_kept_connection_that_died_costs_an_upload_nothing() {
         assert_eq!(told.status, 200, "{told:?}");
         assert_eq!(files.lock().unwrap().uploaded.len(), count);
     }
+}
+
+fn counters(server: &Server) -> Value {
+    serde_json::from_slice::<Value>(&server.counters()).unwrap()["gigachat"].clone()
+}
+
+/// A session that shows a new image in each turn, one time the user's and one time a tool's.
+fn conversation(turns: u8) -> Value {
+    let mut input = vec![];
+    for turn in 0..turns {
+        let image = json!({"type": "input_image", "image_url": png(&[turn])});
+        if turn % 2 == 0 {
+            let words = json!({"type": "input_text", "text": format!("turn {turn}")});
+            input.push(json!({"role": "user", "content": [words, image]}));
+        } else {
+            let id = format!("call_{turn}");
+            input.push(json!({"type": "function_call", "call_id": id, "name": "view_image",
+                "arguments": "{\"path\":\"a.png\"}"}));
+            input.push(json!({"type": "function_call_output", "call_id": id, "output": [image]}));
+        }
+        if turn + 1 < turns {
+            let words = json!([{"type": "output_text", "text": "I see."}]);
+            input.push(json!({"type": "message", "role": "assistant", "content": words}));
+        }
+    }
+    json!({"model": "mock:deltas=2", "input": input,
+        "tools": [{"type": "function", "name": "view_image", "parameters": {"type": "object"}}]})
+}
+
+#[test]
+fn sessions_with_images_pass_on_the_strict_gigachat() {
+    let gigachat = GigaChat {
+        accounts: vec![ACCOUNT.to_owned(), "anna:pw".to_owned()],
+        ..GigaChat::default()
+    };
+    let options = Options { wire: Some(Script::GigaChat), gigachat, ..Options::default() };
+    let server = Server::start(&options).unwrap();
+    let token_url = format!("http://{}/api/v2/oauth", server.address());
+    let keys = format!(
+        "credential = {{ kind = \"client-credentials\", env = \"GIGACHAT_CREDENTIALS\", \
+         scope = \"GIGACHAT_API_PERS\", token_url = \"{token_url}\" }}\n\
+         callers = {{ enabled = true, scope = \"GIGACHAT_API_PERS\", token_url = \"{token_url}\" }}"
+    );
+    let proxy = configured(server.address(), &keys);
+    let path = "/v1/responses";
+    for turns in 1..=12 {
+        let told = proxy.post(path, &conversation(turns).to_string());
+        assert_eq!((told.status, &told.json()["status"]), (200, &json!("completed")), "{told:?}");
+        let dropped = (turns > 10).then_some("input_image");
+        assert_eq!(told.header("x-patchbay-dropped"), dropped, "{turns}");
+    }
+    let counted = counters(&server);
+    assert_eq!((&counted["uploads"], &counted["tokens"]), (&json!(12), &json!(1)), "{counted}");
+    assert_eq!(counted["refusals"], json!({}));
+    assert_eq!(counted["attachments"], json!((1..=10).sum::<u64>() + 10 + 10));
+
+    // A caller's files are its own, though the images are the same.
+    let mut client = proxy.connect();
+    let caller = [("authorization", "Bearer giga-cred-YW5uYTpwdw==")];
+    client.send_post(path, &caller, &conversation(3).to_string());
+    assert_eq!(client.reply().status, 200);
+    let counted = counters(&server);
+    assert_eq!(counted["accounts"]["anna"]["uploads"], 3, "{counted}");
+    assert_eq!(counted["accounts"]["patch"]["uploads"], 12, "{counted}");
 }
