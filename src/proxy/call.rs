@@ -28,7 +28,7 @@ pub(crate) enum Place {
     /// To a host that is not the provider's and gets nothing of it: no credential, no header field
     /// of the configuration or of the client, no client certificate, no roots but the built-in ones.
     /// Its addresses must be public ones, and its connection is used once.
-    Stranger(Url),
+    Stranger(Box<Url>),
 }
 
 /// One request to one provider. It writes its own head, and writes it anew for another token.

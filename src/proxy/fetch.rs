@@ -41,7 +41,7 @@ fn step(
     redirects_left: u32,
 ) -> Result<Errand, Failure> {
     let index = aim.provider();
-    let mut call = Call::get(index, Place::Stranger(url.clone())).accepting(ACCEPT);
+    let mut call = Call::get(index, Place::Stranger(Box::new(url.clone()))).accepting(ACCEPT);
     call.write(provider, intake, Vec::new())?;
     let purpose = Box::new(Fetch { url, aim, redirects_left });
     Ok(Errand { call, reply_bytes_max: image::BYTES_MAX, purpose })
@@ -73,7 +73,7 @@ impl Purpose for Fetch {
     fn done(self: Box<Self>, reply: &Reply<'_>, mut setting: Setting<'_>) -> Result<Next, Failure> {
         let (number, shown) = (self.aim.number, self.shown());
         if reply.head.status >= 300 {
-            let location = reply.head.location.as_deref().unwrap_or_default();
+            let location = reply.head.location().unwrap_or_default();
             let next = match self.redirects_left {
                 0 => Err(format!("it is redirected more than {REDIRECTS_MAX} times")),
                 _ => follow(&self.url, location)
@@ -84,7 +84,7 @@ impl Purpose for Fetch {
             let errand = step(setting.provider, setting.intake, next, self.aim, left)?;
             return Ok(Next::Errands(vec![errand]));
         }
-        let media = reply.head.media.as_deref().unwrap_or_default();
+        let media = reply.head.media().unwrap_or_default();
         let picture = image::check(reply.body.to_vec(), media, number)?;
         upload::fetched(&picture, self.aim, &mut setting)
     }

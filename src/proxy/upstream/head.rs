@@ -18,10 +18,8 @@ pub(crate) struct Head {
     pub(crate) has_body: bool,
     /// Seconds, from whichever form the upstream used.
     pub(crate) retry_after_s: Option<u32>,
-    /// The content type, where it says neither form.
-    pub(crate) media: Option<String>,
-    /// Of a redirect: where to (RFC 9110 section 10.2.2).
-    pub(crate) location: Option<String>,
+    /// What only a few replies have, and few who read them want.
+    pub(crate) rare: Option<Box<Rare>>,
     /// The upstream's id of the request.
     pub(crate) request_id: Option<String>,
     /// Fields that tell of rate limits, and those of the dialect's own family.
@@ -30,7 +28,26 @@ pub(crate) struct Head {
     pub(crate) raw: Vec<u8>,
 }
 
+/// See [`Head::rare`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    /// The content type, where it says neither form.
+    media: Option<String>,
+    /// Of a redirect: where to (RFC 9110 section 10.2.2).
+    location: Option<String>,
+}
+
 impl Head {
+    /// The content type, where it says neither form.
+    pub(crate) fn media(&self) -> Option<&str> {
+        self.rare.as_ref()?.media.as_deref()
+    }
+
+    /// Where a redirect leads.
+    pub(crate) fn location(&self) -> Option<&str> {
+        self.rare.as_ref()?.location.as_deref()
+    }
+
     /// Forgets what an upstream tells its own clients: this one is somebody else's server.
     pub(crate) fn be_strange(&mut self) {
         self.retry_after_s = None;
@@ -49,15 +66,16 @@ pub(super) fn summary(head: &ReplyHead<'_>, unix_s: u64) -> Head {
         has_body: head.framing != BodyFraming::None,
         ..Head::default()
     };
-    if kept.form.is_none() {
-        kept.media = head.content_type.map(str::to_owned);
+    if let (None, Some(media)) = (kept.form, head.content_type) {
+        kept.rare.get_or_insert_default().media = Some(media.to_owned());
     }
     let (mut retry_after, mut retry_after_ms) = (None, None);
     let redirects = (300..400).contains(&head.status);
     for field in head.fields() {
         match field.name.len() {
-            8 if redirects && field.is("location") && kept.location.is_none() => {
-                kept.location = field.text().map(str::to_owned);
+            8 if redirects && field.is("location") => {
+                let rare = kept.rare.get_or_insert_default();
+                rare.location = rare.location.take().or(field.text().map(str::to_owned));
             }
             11 if field.is("retry-after") => retry_after = retry_after.or(Some(field)),
             12 if field.is("x-request-id") && kept.request_id.is_none() => {
