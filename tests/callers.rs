@@ -129,6 +129,83 @@ fn a_caller_whose_account_fails_gets_a_401_and_never_the_servers_account() {
 }
 
 #[test]
+fn a_key_of_the_servers_is_shown_for_no_caller_either() {
+    let vendor = Vendor::start();
+    vendor.state().bad.push(basic("eve", "user-hush"));
+    let lines =
+        format!("credential = {{ kind = 'key', env = 'VENDOR_KEY' }}\n{}", vendor.callers(""));
+    let patchbay = vendor.proxy(&lines);
+    for (account, status) in [
+        ("giga-user-bob:user-hush", 200),
+        ("giga-user-eve:user-hush", 401),
+        ("giga-auth-over-hush", 401),
+        ("giga-user-bob:user-hush", 200),
+    ] {
+        assert_eq!(bring(&patchbay, account).status, status, "{account}");
+    }
+    let state = vendor.state();
+    let theirs: Vec<&String> = state.tokens.keys().collect();
+    let expected = [theirs[0].as_str(), "over-hush", theirs[0]];
+    assert_eq!(state.shown, expected, "each with its own, and never the server's");
+    drop(state);
+    bring(&patchbay, "sk-other");
+    assert_eq!(vendor.state().shown.last().unwrap(), KEY);
+}
+
+#[test]
+fn a_token_that_is_slow_to_come_keeps_no_other_caller_waiting() {
+    let vendor = Vendor::start();
+    vendor.state().held.push(basic("slow", "user-hush"));
+    let patchbay = vendor.proxy(&format!("{}\n{}", vendor.key(), vendor.callers("")));
+    let mut slow = patchbay.connect();
+    let account = [("authorization", "Bearer giga-user-slow:user-hush")];
+    slow.send_post("/v1/responses", &account, &responses_request("hi", true));
+    let asked = || vendor.state().asked_for(&basic("slow", "user-hush"));
+    wait_for("the slow one", || (asked() == 1).then_some(()));
+    for number in 0..5 {
+        assert_eq!(bring(&patchbay, &format!("giga-user-u{number}:user-hush")).status, 200);
+    }
+    assert_eq!(ask(&patchbay, &[]).status, 200);
+    vendor.open();
+    assert_eq!(slow.reply().status, 200);
+    assert_eq!(asked(), 1);
+}
+
+#[test]
+fn what_is_written_down_of_an_exchange_holds_no_account() {
+    let vendor = Vendor::start();
+    vendor.state().bad.push(basic("eve", "user-hush"));
+    let folder = tempfile::tempdir().unwrap();
+    let capture = format!("[capture]\nfolder = '{}'\n", folder.path().display());
+    let lines = format!("{}\n{}", vendor.key(), vendor.callers(""));
+    let patchbay = vendor.proxy_with(&capture, &lines);
+    let user = basic("bob", "user-hush");
+    for (account, status) in [
+        ("sk-other-hush", 200),
+        ("giga-user-bob:user-hush", 200),
+        ("giga-user-eve:user-hush", 401),
+        ("giga-auth-over-hush", 401),
+    ] {
+        assert_eq!(bring(&patchbay, account).status, status, "{account}");
+    }
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+        files.retain(|it| it.path().join("client-reply.http").exists());
+        let inner = files.iter().flat_map(|it| std::fs::read_dir(it.path()).unwrap().flatten());
+        let texts = inner.map(|it| std::fs::read_to_string(it.path()).unwrap_or_default());
+        (files.len(), texts.collect::<String>())
+    };
+    let text = wait_for("four captures", || {
+        let (count, text) = files();
+        (count == 4 && text.matches("HTTP/1.1 401").count() >= 3).then_some(text)
+    });
+    for secret in ["hush", user.as_str(), KEY] {
+        let at = text.find(secret).map(|at| &text[at.saturating_sub(200)..at + 10]);
+        assert_eq!(at, None, "{secret}");
+    }
+}
+
+#[test]
 fn an_endpoint_in_trouble_is_no_reason_for_another_account() {
     let vendor = Vendor::start();
     let patchbay = vendor.proxy(&format!("{}\n{}", vendor.key(), vendor.callers("")));

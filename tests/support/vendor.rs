@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) bad: Vec<String>,
     /// Nobody gets a token while it is closed.
     pub(crate) open: bool,
+    /// Who asks with these gets one only once they are let go.
+    pub(crate) held: Vec<String>,
     /// The API refuses tokens that it gave.
     pub(crate) api_refuses: bool,
     /// Requests to the endpoint, and who is waiting in it now.
@@ -89,6 +91,7 @@ impl Vendor {
             refuses: None,
             bad: Vec::new(),
             open: true,
+            held: Vec::new(),
             api_refuses: false,
             asked: Vec::new(),
             tokens: HashMap::new(),
@@ -112,8 +115,10 @@ impl Vendor {
         self.shared.0.lock().unwrap()
     }
 
+    /// Lets everybody have a token again.
     pub(crate) fn open(&self) {
         self.state().open = true;
+        self.state().held.clear();
         self.shared.1.notify_all();
     }
 
@@ -177,7 +182,8 @@ fn give(shared: &(Mutex<State>, Condvar), request: &Received, wire: &mut dyn Wir
     let mut state = shared.0.lock().unwrap();
     state.asked.push(basic.clone());
     let number = state.asked.len();
-    state = shared.1.wait_while(state, |state| !state.open).unwrap();
+    let waits = |state: &mut State| !state.open || state.held.contains(&basic);
+    state = shared.1.wait_while(state, waits).unwrap();
     let (status, body) = match &state.refuses {
         Some((status, body)) => (*status, body.clone()),
         None if state.bad.contains(&basic) => {

@@ -253,12 +253,15 @@ impl Table {
                 if !refused {
                     entry.strikes = 0;
                 }
+                // The first one, and the first after trouble, is news.
+                let news = matches!(entry.known, Known::Nothing) || !entry.told.is_empty();
+                let level = if news && job.is_own() { Level::Info } else { Level::Debug };
                 entry.failures = 0;
                 entry.told.clear();
                 entry.known = ready(&access, life, now);
                 let whose = if job.is_own() { "a token" } else { "a caller's token" };
                 let words = format!("provider {name}: {whose} came, for {} s", life.as_secs());
-                notes.push(Note { level: Level::Debug, words });
+                notes.push(Note { level, words });
                 return notes;
             }
             Reply::Refused(why) => (why, None),

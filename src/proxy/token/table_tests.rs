@@ -103,7 +103,8 @@ fn a_fetch_that_fails_is_repeated_after_pauses_that_double() {
     assert_eq!(own(&mut table, now), "pending", "an hour is not waited for");
 
     // While the old one is good, a failure is nobody's but the log's.
-    fetch(&mut table, token("a", 100_000), now);
+    let notes = fetch(&mut table, token("a", 100_000), now);
+    assert_eq!(notes[0].level, Level::Info, "good news");
     assert_eq!(own(&mut table, now + seconds(95)), "a");
     let notes = fetch(&mut table, later(None), now + seconds(95));
     assert_eq!(notes[0].level, Level::Error);
