@@ -105,6 +105,8 @@ pub(crate) struct Client {
     got: usize,
     asked: usize,
     next_send_us: u64,
+    /// What it waited between the pieces of what it sends now.
+    pauses_us: u64,
     next_read_us: u64,
     /// When the request that waits was sent whole.
     pub(crate) waits_since_us: Option<u64>,
@@ -152,6 +154,7 @@ impl Client {
             got: 0,
             asked: 0,
             next_send_us: 0,
+            pauses_us: 0,
             next_read_us: 0,
             waits_since_us: None,
             half_closed: false,
@@ -218,6 +221,7 @@ impl Client {
                 self.out.extend_from_slice(&ask.bytes);
             }
             self.asked = end;
+            self.pauses_us = 0;
             self.waits_since_us = None;
         }
         while !self.out.is_empty() && self.next_send_us <= net.now_us && !self.half_closed {
@@ -232,8 +236,11 @@ impl Client {
             if taken == 0 || self.leaves_now(net.now_us) {
                 break;
             }
-            if self.random.chance(self.send_gap) {
-                self.next_send_us = net.now_us + 1 + self.random.below(300_000);
+            // Nobody has to wait for a body that takes longer than the proxy's patience.
+            if self.pauses_us < 8_000_000 && self.random.chance(self.send_gap) {
+                let pause_us = 1 + self.random.below(300_000);
+                self.pauses_us += pause_us;
+                self.next_send_us = net.now_us + pause_us;
             }
         }
         if self.out.is_empty() && self.records.len() < self.asked {

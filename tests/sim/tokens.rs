@@ -194,7 +194,7 @@ impl Tokens {
             let after_s = self.random.chance(500).then_some(2);
             return Reply::Later { why: "the endpoint is busy".to_owned(), after_s };
         }
-        let access = format!("tok-{owner}-{}", self.given.len());
+        let access = format!("tok-{owner}-{:016}", self.given.len());
         let life_ms = *self.random.pick(&[8_000, 20_000, 1_800_000]);
         let until_us = now_us + life_ms * 1000;
         let given = Given { provider: job.provider(), owner, until_us };
