@@ -54,7 +54,7 @@ def env_unverified(options, folder):
     with at.open_place(options.patchbay, folder, NO_ROOT | {"GIGACHAT_VERIFY_SSL_CERTS": "False"}) as place:
         answers(place)
         said = place.proxy.said()
-        expect("WARN" in said and "certificate" in said, "nothing warns", said)
+        expect("warning: certificates of the provider gigachat" in said, "nothing warns", said)
 
 
 def env_client_certificate(options, folder):
