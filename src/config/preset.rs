@@ -184,6 +184,12 @@ mod tests {
         assert_eq!(ids(&config), ["GigaChat-2-Max", "GigaChat-2-Pro", "GigaChat-2"]);
         assert!(provider.models.iter().all(|model| model.context_window == 128_000));
         assert!(!provider.quirks.json_schema && provider.quirks.profanity_check.is_none());
+        assert_eq!(provider.embeddings_model.as_deref(), Some("EmbeddingsGigaR"));
+        assert!(provider.list_models && provider.quirks.images);
+        assert_eq!(
+            provider.models.iter().map(|it| it.images).collect::<Vec<_>>(),
+            [true, true, false]
+        );
         assert_eq!(provider.quirks.effort, EffortStyle::LowMediumHigh);
         let route = &config.routes[0];
         assert_eq!((route.pattern.as_str(), route.model.as_deref()), ("*", None));
@@ -207,6 +213,8 @@ mod tests {
             ("GPT2GIGA_ENABLE_API_KEY_AUTH", "True"),
             ("GPT2GIGA_API_KEY", "client-key"),
             ("GPT2GIGA_PASS_MODEL", "False"),
+            ("GPT2GIGA_EMBEDDINGS", "Embeddings-2"),
+            ("GPT2GIGA_ENABLE_IMAGES", "False"),
             ("GPT2GIGA_ENABLE_REASONING", "True"),
             ("GPT2GIGA_DISABLE_REASONING", "False"),
             ("GPT2GIGA_DEFAULT_MAX_TOKENS", "512"),
@@ -239,6 +247,8 @@ mod tests {
         assert_eq!(provider.callers.as_ref().unwrap().max, 7);
         assert!(provider.quirks.json_schema && provider.quirks.profanity_check == Some(false));
         assert!(provider.tls.unverified && provider.tls.ca_file.is_some());
+        assert_eq!(provider.embeddings_model.as_deref(), Some("Embeddings-2"));
+        assert!(!provider.quirks.images);
         let files = provider.tls.client_certificate.as_ref().unwrap();
         assert_eq!((&files.certificate, &files.key), (&"me.pem".into(), &"me.pem".into()));
         assert_eq!(provider.models[0].id, "GigaChat-3-Ultra");

@@ -181,6 +181,15 @@ fn quirks(dialect: &dyn Dialect, host: &str, written: &file::Provider) -> Result
         }
     }
     quirks.profanity_check = written.profanity_check.0.or(quirks.profanity_check);
+    for (key, given) in [
+        ("structured_output", written.structured_output.is_some()),
+        ("profanity_check", written.profanity_check.0.is_some()),
+    ] {
+        if given && !dialect.has_key(key) {
+            let name = dialect.name();
+            return Err(format!("`{key}` means nothing for the dialect `{name}`: remove it"));
+        }
+    }
     Ok(quirks)
 }
 

@@ -393,6 +393,12 @@ fn mistakes_in_a_file_are_explained() {
     }
     for (text, words) in [
         ("credential = { kind = 'key' }", "comes from `env` or from `file`"),
+        (
+            "structured_output = 'native'",
+            "`structured_output` means nothing for the dialect `chat`",
+        ),
+        ("dialect = 'gigachat'\nstructured_output = 'x'", "structured_output: `x` is unknown"),
+        ("profanity_check = true", "`profanity_check` means nothing for the dialect `chat`"),
         ("credential = { kind = 'token' }", "unknown variant `token`"),
         ("credential = { kind = 'none', file = 'X' }", "unknown key `file`"),
         ("credential = { kind = 'key', env = 'GONE' }", "missing or empty env var: GONE"),

@@ -91,6 +91,12 @@ pub trait Dialect: Sync + std::fmt::Debug {
         let _ = quirks;
     }
 
+    /// Whether this key of a provider, which means nothing elsewhere, means something here.
+    fn has_key(&self, key: &str) -> bool {
+        let _ = key;
+        false
+    }
+
     /// Whether clients may speak it. If not, it is never found by its path, and its client half
     /// ([`Dialect::decode_request`], [`Dialect::encoder`]) refuses.
     fn serves_clients(&self) -> bool {

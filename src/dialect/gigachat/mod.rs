@@ -82,6 +82,10 @@ impl Dialect for GigaChat {
         quirks.json_schema = false;
     }
 
+    fn has_key(&self, key: &str) -> bool {
+        matches!(key, "structured_output" | "profanity_check")
+    }
+
     fn serves_clients(&self) -> bool {
         false
     }
