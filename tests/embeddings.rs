@@ -274,16 +274,37 @@ fn a_provider_without_embeddings_says_so() {
 
 #[test]
 fn large_requests_and_replies_pass() {
-    let upstream = gigachat();
+    let upstream = Upstream::start(|request, wire| {
+        let body = request.json();
+        let numbers: Vec<f32> = (0..1024).map(|number| number as f32 / 1024.0).collect();
+        let texts = body["input"].as_array().unwrap().len();
+        let one = json!({"embedding": numbers, "usage": {"prompt_tokens": 3}}).to_string();
+        let data = vec![one; texts].join(",");
+        reply(wire, "200 OK", "application/json", &format!("{{\"data\":[{data}]}}"));
+        Then::Keep
+    });
     let proxy = configured(GIGACHAT, &[&upstream]);
-    let text = "слово ".repeat(200);
-    let texts: Vec<&str> = vec![&text; 2000];
-    let body = json!({"model": "m", "input": texts}).to_string();
-    assert!(body.len() > 4 << 20);
-    let told = proxy.post(PATH, &body);
-    assert_eq!((told.status, told.complete), (200, true));
-    let told = told.json();
-    assert_eq!(told["data"].as_array().unwrap().len(), 2000);
-    assert_eq!(told["data"][1999]["embedding"][2], 1999);
-    assert_eq!(told["usage"]["total_tokens"], 2000 * text.len());
+    let text = "слово ".repeat(1000);
+    let texts: Vec<&str> = vec![&text; 500];
+    for format in ["float", "base64"] {
+        let body = json!({"model": "m", "input": texts, "encoding_format": format}).to_string();
+        assert!(body.len() > 4 << 20);
+        let told = proxy.post(PATH, &body);
+        assert_eq!((told.status, told.complete), (200, true));
+        let told = told.json();
+        assert_eq!(told["data"].as_array().unwrap().len(), 500);
+        let last = &told["data"][499];
+        assert_eq!((&last["index"], &told["usage"]["total_tokens"]), (&json!(499), &json!(1500)));
+        let vector = &last["embedding"];
+        match vector.as_str() {
+            None => assert_eq!(
+                (vector[1].as_f64(), vector[512].as_f64()),
+                (Some(1.0 / 1024.0), Some(0.5))
+            ),
+            // 1024 floats of four bytes, of which the first is zero.
+            Some(coded) => {
+                assert!(coded.len() == 5464 && coded.starts_with("AAAAAAAAgDo"), "{coded}");
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use crate::dialect::peek::{self, Peek};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::call::{Call, Place};
 use crate::proxy::content::Content;
+use crate::proxy::desk::Work;
 use crate::proxy::errand::{Agenda, Errand, Next, Purpose, Reply, Setting};
 use crate::proxy::order::{self, Intake};
 use crate::proxy::reply::Answer;
@@ -115,15 +116,25 @@ struct Translate {
     dropped: String,
 }
 
+impl Translate {
+    fn fill(&self, mut answer: Answer, reply: &[u8]) -> Result<Answer, Failure> {
+        answer.body.reserve(reply.len());
+        self.embeddings.decode(reply, &self.asked, &mut answer.body)?;
+        Ok(answer)
+    }
+}
+
 impl Purpose for Translate {
-    fn done(self: Box<Self>, reply: &Reply<'_>, _: Setting<'_>) -> Result<Next, Failure> {
-        let mut body = Vec::with_capacity(reply.body.len());
-        self.embeddings.decode(reply.body, &self.asked, &mut body)?;
-        let mut answer = Answer::json(200, body);
+    fn done(self: Box<Self>, reply: &Reply<'_>, setting: Setting<'_>) -> Result<Next, Failure> {
+        let mut answer = Answer::json(200, Vec::new());
         answer.pass(reply.head, false);
         if !self.dropped.is_empty() {
             answer = answer.with("x-patchbay-dropped", &self.dropped);
         }
-        Ok(Next::Answer(answer))
+        if reply.body.len() <= setting.config.limits.inline_bytes_max {
+            return self.fill(answer, reply.body).map(Next::Answer);
+        }
+        let body = reply.body.to_vec();
+        Ok(Next::Work(Work::new(move || self.fill(answer, &body))))
     }
 }

@@ -11,6 +11,7 @@ use crate::dialect::ids::Ids;
 use crate::fault::Failure;
 use crate::proxy::call::Call;
 use crate::proxy::content::Content;
+use crate::proxy::desk::Work;
 use crate::proxy::embeddings;
 use crate::proxy::operation::Operation;
 use crate::proxy::order::{Intake, Order};
@@ -91,6 +92,8 @@ pub(crate) enum Next {
     Errands(Vec<Errand>),
     /// The client's answer. Errands that wait, and the order, are given up.
     Answer(Answer),
+    /// The same, made beside the worker: it would keep all others waiting.
+    Work(Work),
 }
 
 /// What an exchange has to ask of upstreams: its errands in their order, then its order if it has

@@ -177,7 +177,7 @@ impl Ask {
         match Box::new(listing).go_on(config, intake)? {
             Next::Answer(answer) => agenda.answer = Some(answer),
             Next::Errands(errands) => agenda.errands.extend(errands),
-            Next::GoOn => {}
+            Next::GoOn | Next::Work(_) => {}
         }
         Ok(agenda)
     }

@@ -5,6 +5,7 @@ use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::call::Call;
 use crate::proxy::capture::Place;
 use crate::proxy::client::Client;
+use crate::proxy::desk::Job;
 use crate::proxy::errand::{Next, Reply, Setting};
 use crate::proxy::net::Net;
 use crate::proxy::shared::Now;
@@ -127,6 +128,10 @@ impl<N: Net> Worker<N> {
             Next::Answer(answer) => {
                 exchange.errands.clear();
                 self.tell(client, exchange, answer, now);
+            }
+            Next::Work(work) => {
+                exchange.errands.clear();
+                self.send_out(exchange, Job::reply(work));
             }
         }
     }

@@ -49,7 +49,7 @@ const GATHER_WAIT: Duration = Duration::from_secs(60);
 pub(crate) enum Stage {
     /// The request's body comes.
     Receive,
-    /// The request is made into an upstream's.
+    /// The request is made into an upstream's, or an errand's reply into the client's.
     Order,
     /// A token is wanted.
     Token,
@@ -328,6 +328,13 @@ impl<N: Net> Worker<N> {
             }
             (Stage::Refusal, Some((Phase::Refusal, held))) => {
                 self.collect(client, exchange, &mut held.upstream, now)
+            }
+            // The answer is made beside the worker.
+            (Stage::Next, _) if exchange.tray.is_some() => {
+                self.part(exchange, held, now);
+                exchange.stage = Stage::Order;
+                exchange.heard = now.instant;
+                Step::Again
             }
             (Stage::Repeat | Stage::Renew | Stage::Next, _) => {
                 self.part(exchange, held, now);

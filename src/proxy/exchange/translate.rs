@@ -3,7 +3,7 @@
 use super::{Exchange, Parked, Stage, Step};
 use crate::fault::Failure;
 use crate::proxy::client::Client;
-use crate::proxy::desk::{self, Job, Outcome};
+use crate::proxy::desk::{self, Job, Outcome, Tray};
 use crate::proxy::errand::Agenda;
 use crate::proxy::net::Net;
 use crate::proxy::shared::Now;
@@ -29,15 +29,20 @@ impl<N: Net> Worker<N> {
             return;
         }
         let config = Arc::clone(config);
-        let (job, tray) = Job::new(config, exchange.intake.clone(), content, ids, now.unix_s);
-        exchange.tray = Some(tray);
+        let intake = exchange.intake.clone();
+        self.send_out(exchange, Job::request(config, intake, content, ids, now.unix_s));
         exchange.stage = Stage::Order;
+    }
+
+    /// Has a job done, beside the worker if that is possible.
+    pub(super) fn send_out(&mut self, exchange: &mut Exchange, (job, tray): (Job, Arc<Tray>)) {
+        exchange.tray = Some(tray);
         if let Some(job) = self.shared.net.translate(job) {
             job.run();
         }
     }
 
-    /// Takes the upstream's request from the tray, once it is there.
+    /// Takes the upstream's request, or the client's answer, from the tray, once it is there.
     pub(super) fn take_order(
         &mut self,
         client: &mut Client,
@@ -52,11 +57,15 @@ impl<N: Net> Worker<N> {
         exchange.tray = None;
         let agenda = match outcome {
             Outcome::Agenda(agenda) => Ok(*agenda),
+            Outcome::Answer(answer) => {
+                self.tell(client, exchange, *answer, now);
+                return Step::Again;
+            }
             Outcome::Failure(failure) => Err(failure),
             Outcome::Panic => {
                 self.shared.meter.panics += 1;
                 log::error!(
-                    "a request could not be translated after a panic: this is a defect of patchbay"
+                    "a translation was given up after a panic: this is a defect of patchbay"
                 );
                 Err(Box::new(desk::panicked()))
             }

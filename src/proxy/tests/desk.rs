@@ -163,3 +163,47 @@ fn a_desk_that_never_answers_is_no_reason_to_wait_for_ever() {
     tell(&mut stage);
     assert_eq!(stage.take(client), "");
 }
+
+/// A reply with a vector, of more than 100 bytes.
+fn vector() -> String {
+    let body = format!(r#"{{"data":[{{"index":0,"embedding":[{}0.5]}}]}}"#, "1,".repeat(100));
+    let length = body.len();
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn a_long_reply_is_translated_at_the_desk_while_its_connection_serves_others() {
+    let mut stage = Stage::new("gigachat", |config| config.limits.inline_bytes_max = 100);
+    stage.worker.net_mut().desk = Some(Vec::new());
+    let request = post("/v1/embeddings", r#"{"model":"mine","input":"a"}"#);
+    let (slow, gone) = (stage.client(), stage.client());
+    let upstream = stage.ask(slow, &request);
+    assert!(stage.take(upstream).starts_with("POST /v1/embeddings HTTP/1.1\r\n"));
+    stage.give(upstream, &vector());
+    assert_eq!((stage.take(slow), stage.worker.counts().waiting), (String::new(), 1));
+    assert_eq!(stage.worker.counts().pooled, 1);
+    // The same connection, and a client that leaves.
+    let sockets = stage.sockets();
+    stage.give(gone, &request);
+    stage.give(upstream, &vector());
+    assert_eq!(stage.sockets(), sockets);
+    stage.end(gone);
+    let jobs = desk(&mut stage);
+    let wanted: Vec<bool> = jobs.iter().map(Job::is_wanted).collect();
+    assert_eq!(wanted, [true, false]);
+    jobs.into_iter().for_each(Job::run);
+    tell(&mut stage);
+    let told = stage.take(slow);
+    assert!(told.starts_with("HTTP/1.1 200 ") && told.contains("1,1,0.5]"), "{told}");
+    assert!(told.contains("\"model\":\"mine\""), "{told}");
+    assert_eq!((stage.worker.counts().waiting, stage.worker.counts().exchanges), (0, 0));
+
+    // A reply that is none.
+    stage.give(slow, &request);
+    stage.give(upstream, &vector().replace("0.5]", "0,5x"));
+    desk(&mut stage).into_iter().for_each(Job::run);
+    tell(&mut stage);
+    assert!(stage.take(slow).starts_with("HTTP/1.1 502 "));
+}
