@@ -241,6 +241,7 @@ fn an_upload_that_fails_is_told_with_its_status() {
         ("413 X", json(r#"{"status":413,"message":"File too big"}"#), 413, "File too big"),
         ("429 X", json(r#"{"status":429,"message":"Too many requests"}"#), 429, "Too many"),
         ("500 X", json("<html>"), 500, "image 1 cannot be uploaded"),
+        ("404 X", json(r#"{"status":404,"message":"No route"}"#), 404, "upload_images = false"),
         ("401 X", json(r#"{"status":401,"message":"Token has expired"}"#), 401, "expired"),
         ("200 OK", json("{}"), 502, "told no id"),
         ("200 OK", json(r#"{"id":"a/../b"}"#), 502, "told no id"),

@@ -248,7 +248,7 @@ impl Order {
         Ok(order)
     }
 
-    /// The errands that are to be run before it can be written, which it is at once when there are
+    /// The next errand that is to be run before it can be written, which it is at once when there is
     /// none.
     ///
     /// # Errors
@@ -259,13 +259,13 @@ impl Order {
         intake: &Intake,
         uploads: &UploadTable,
         now: Instant,
-    ) -> Result<Vec<Errand>, Failure> {
-        let Some(album) = &mut self.album else { return Ok(Vec::new()) };
-        let errands = album.errands(provider, intake, uploads, now)?;
-        if errands.is_empty() {
+    ) -> Result<Option<Errand>, Failure> {
+        let Some(album) = &mut self.album else { return Ok(None) };
+        let errand = album.errand(provider, intake, uploads, now)?;
+        if errand.is_none() {
             self.call.write(provider, intake, album.write()?)?;
         }
-        Ok(errands)
+        Ok(errand)
     }
 
     /// Makes the request anew when the upstream refused it because of a parameter that only tunes

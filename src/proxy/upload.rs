@@ -149,18 +149,18 @@ impl Album {
         Some(Self { body: std::mem::take(body), places, entries, renewed: false })
     }
 
-    /// What has to be done before the order can be written: nothing for images that are known.
+    /// The next thing to do before the order can be written; nothing once all images are known. One
+    /// at a time, because a form of megabytes is made for each.
     ///
     /// # Errors
     /// An upload cannot be written, or a URL is none.
-    pub(crate) fn errands(
+    pub(crate) fn errand(
         &mut self,
         provider: &Provider,
         intake: &Intake,
         table: &UploadTable,
         now: Instant,
-    ) -> Result<Vec<Errand>, Failure> {
-        let mut errands = Vec::new();
+    ) -> Result<Option<Errand>, Failure> {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if entry.id.is_some() {
                 continue;
@@ -171,7 +171,7 @@ impl Album {
                 continue;
             }
             let aim = Aim { entry: index, number: entry.number, key: entry.key, url_key: None };
-            errands.push(match entry.source.take() {
+            return Ok(Some(match entry.source.take() {
                 Some(Source::Inline(picture)) => upload(provider, intake, &picture, aim)?,
                 Some(Source::Url(url)) => {
                     let errand = fetch::errand(provider, intake, &url, aim)?;
@@ -179,9 +179,9 @@ impl Album {
                     errand
                 }
                 None => return Err(lost(entry.number)),
-            });
+            }));
         }
-        Ok(errands)
+        Ok(None)
     }
 
     /// An image has its id.
@@ -331,6 +331,12 @@ impl Purpose for Upload {
 
     fn failed(&self, mut failure: Failure) -> Failure {
         let number = self.aim.number;
+        if matches!(failure.fault.kind, Kind::ModelNotFound | Kind::NotFound) {
+            // No model was named, whatever a 404 means elsewhere.
+            failure.fault = Fault::upstream(Kind::NotFound);
+            (failure.code, failure.error_type, failure.param) = (None, None, None);
+            failure.message.push_str(" (`upload_images = false` leaves images out)");
+        }
         failure.message = format!("image {number} cannot be uploaded: {}", failure.message);
         failure
     }

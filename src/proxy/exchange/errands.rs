@@ -53,7 +53,7 @@ impl<N: Net> Worker<N> {
         Step::More
     }
 
-    /// Makes the errands that the order needs first, and writes the order when there are none left.
+    /// Makes the errand that the order needs first, and writes the order when there is none left.
     pub(super) fn prepare(&mut self, exchange: &mut Exchange, now: Now) -> Result<(), Failure> {
         if !exchange.errands.is_empty() {
             return Ok(());
@@ -63,8 +63,7 @@ impl<N: Net> Worker<N> {
             return Ok(());
         };
         let uploads = self.shared.limits.uploads();
-        let errands = order.prepare(provider, &exchange.intake, uploads, now.instant)?;
-        exchange.errands.extend(errands);
+        exchange.errands.extend(order.prepare(provider, &exchange.intake, uploads, now.instant)?);
         Ok(())
     }
 
