@@ -10,6 +10,7 @@ pub mod readers;
 pub mod request;
 pub mod schema;
 pub mod sse;
+pub mod token;
 pub mod transcode;
 pub mod worker;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "learned", run: learned::streams },
     Target { name: "request", run: request::request },
     Target { name: "schema", run: schema::schema },
+    Target { name: "token", run: token::token },
     Target { name: "worker", run: worker::worker },
     Target { name: "http1_request", run: http1::request },
     Target { name: "http1_reply", run: http1::reply },

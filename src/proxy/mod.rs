@@ -25,6 +25,7 @@ pub mod pool;
 mod public;
 mod reply;
 pub mod route;
+mod secret;
 mod serve;
 pub mod shared;
 #[cfg(test)]

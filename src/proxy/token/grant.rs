@@ -2,6 +2,7 @@
 //! endpoint speaks it, and `/token` of its API for a name and a password.
 
 use crate::config::{Grant, GrantKind};
+use crate::proxy::secret::take_out;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -183,7 +184,7 @@ fn said(grant: &Grant, body: &Value) -> String {
     let said = [code, words].into_iter().flatten().collect::<Vec<_>>().join(": ");
     let mut said: String = said.chars().filter(|it| !it.is_control()).collect();
     for secret in grant.secrets() {
-        said = said.replace(&secret, "[redacted]");
+        take_out(&secret, &mut said);
     }
     match said.trim() {
         "" => String::new(),
