@@ -179,6 +179,20 @@ fn typed_models_are_routed_first_and_listed() {
 }
 
 #[test]
+fn localhost_is_both_of_its_addresses_where_they_have_one_port() {
+    for (listen, expected) in [
+        ("['localhost:8080']", &["127.0.0.1:8080", "[::1]:8080"][..]),
+        ("['localhost:8080', '[::1]:8080', '127.0.0.1:8080']", &["127.0.0.1:8080", "[::1]:8080"]),
+        ("['localhost:0']", &["127.0.0.1:0"]),
+        ("['[::]:8080']", &["[::]:8080"]),
+    ] {
+        let config = from_file(&format!("[server]\nlisten = {listen}")).unwrap();
+        let expected: Vec<_> = expected.iter().map(|it| it.parse().unwrap()).collect();
+        assert_eq!(config.listen, expected, "{listen}");
+    }
+}
+
+#[test]
 fn urls_of_gigachat_are_completed_as_its_hosts_want_it() {
     let old = "/api/v1/chat/completions";
     for (url, dialect, path) in [

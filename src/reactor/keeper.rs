@@ -344,4 +344,12 @@ mod tests {
         let error = Proxy::start(&Arc::new(config), &tls).unwrap_err();
         assert!(error.starts_with("cannot listen on 192.0.2.1:80: "), "{error}");
     }
+
+    #[test]
+    fn the_ipv6_address_of_localhost_may_be_missing_but_not_taken() {
+        let all = ["127.0.0.1:80", "[::1]:80", "[::1]:81", "[::]:80"].map(|it| it.parse().unwrap());
+        assert_eq!(all.map(|address| is_spare(address, &all)), [false, true, false, false]);
+        assert!(is_refused(&io::ErrorKind::AddrInUse.into()));
+        assert!(!is_refused(&io::ErrorKind::AddrNotAvailable.into()));
+    }
 }
