@@ -9,6 +9,7 @@ use crate::proxy::upstream::Outgoing;
 use crate::wire::http1::{BodyLength, write_request_head};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bodies up to this size travel in one piece with their head: one write, one TLS record.
 const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
@@ -38,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) outgoing: Outgoing,
     /// A kept connection turned out to be dead: only a fresh one will do.
     pub(crate) retried: bool,
+    /// The reply's head is awaited no longer than this, and than any other's.
+    pub(crate) patience: Option<Duration>,
     method: &'static str,
     place: Place,
     /// Of the body; not sent where there is none.
@@ -69,6 +72,7 @@ impl Call {
             provider,
             outgoing: Outgoing::default(),
             retried: false,
+            patience: None,
             method,
             place,
             content_type: Cow::Borrowed(JSON),
@@ -89,6 +93,12 @@ impl Call {
     /// A GET that wants a JSON document.
     pub(crate) fn get(provider: usize, place: Place) -> Self {
         Self::new(provider, "GET", place)
+    }
+
+    /// Its reply's head has to come within this time.
+    pub(crate) const fn within(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Its body is of this media type.

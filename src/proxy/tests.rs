@@ -23,6 +23,7 @@ mod capture;
 mod desk;
 mod images;
 mod limits;
+mod models;
 mod slots;
 
 const LISTENER: SocketId = SocketId { slot: 0, generation: 0 };

@@ -65,12 +65,13 @@ impl<N: Net> Worker<N> {
         let Some(call) = at_hand(&mut exchange.errands, &mut exchange.order) else {
             return self.lose(client, exchange, now);
         };
-        let provider = call.provider;
+        let (provider, patience) = (call.provider, call.patience);
         if !call.retried
             && !call.is_to_stranger()
             && let Some(mut idle) = self.take_idle(provider, call.detour())
         {
             idle.upstream.begin(now.instant);
+            idle.upstream.patience = patience;
             self.shared.meter.reuses += 1;
             exchange.parked = None;
             *held = Some(idle);
@@ -113,6 +114,7 @@ impl<N: Net> Worker<N> {
         match dialled {
             Ok(mut upstream) => {
                 upstream.stranger = stranger;
+                upstream.patience = patience;
                 *held = Some(self.hold(Box::new(upstream)));
             }
             Err(failure) => self.fail(client, exchange, &failure, now),

@@ -139,6 +139,8 @@ pub(crate) struct Upstream {
     pub(crate) detour: Option<Url>,
     /// It leads to a host that is not the provider's, and gets nothing of it.
     pub(crate) stranger: bool,
+    /// The reply's head is awaited no longer than this, and than any other's.
+    pub(crate) patience: Option<Duration>,
     /// The slot of the client that it works for.
     pub(crate) owner: Option<usize>,
     pub(crate) phase: Phase,
@@ -185,6 +187,7 @@ impl Upstream {
             provider,
             detour,
             stranger: false,
+            patience: None,
             owner: None,
             phase: Phase::Dial,
             since: now,
@@ -219,7 +222,9 @@ impl Upstream {
             Phase::Shake => timeouts.tls,
             Phase::Send => timeouts.upstream_write,
             Phase::Head if self.stranger => STRANGER_WAIT,
-            Phase::Head => timeouts.upstream_head,
+            Phase::Head => self
+                .patience
+                .map_or(timeouts.upstream_head, |patience| patience.min(timeouts.upstream_head)),
             Phase::Body if self.paused => return None,
             Phase::Body => timeouts.upstream_idle,
             Phase::Refusal => REFUSAL_WAIT,
