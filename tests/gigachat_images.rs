@@ -443,3 +443,38 @@ fn sessions_with_images_pass_on_the_strict_gigachat() {
     assert_eq!(counted["accounts"]["anna"]["uploads"], 3, "{counted}");
     assert_eq!(counted["accounts"]["patch"]["uploads"], 12, "{counted}");
 }
+
+#[test]
+fn what_is_written_down_is_the_request_that_counted() {
+    let files = Arc::new(Mutex::new(Files::default()));
+    let upstream = upstream(&files);
+    let above = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/api/v1", upstream.address);
+    let folder = above.path().join("captures");
+    let capture = ["--upstream-dialect", "gigachat", "--capture", folder.to_str().unwrap()];
+    let proxy = Patchbay::for_upstream(&url, &capture);
+    let captured = |name: &str, is_there: &dyn Fn(&Value) -> bool| {
+        support::wait_for("the capture", || {
+            let mut exchanges = std::fs::read_dir(&folder).ok()?.flatten().map(|it| it.path());
+            exchanges.find_map(|path| {
+                let meta = std::fs::read(path.join("meta.json")).ok()?;
+                let meta: Value = serde_json::from_slice(&meta).ok()?;
+                is_there(&meta).then(|| (meta, std::fs::read(path.join(name)).unwrap()))
+            })
+        })
+    };
+    // An answer's: its own request, behind the upload that it needed.
+    assert_eq!(post(&proxy, &request(&[&png(b"a")])).status, 200);
+    let (meta, sent) = captured("upstream-request.json", &|meta| meta["status"] == 200);
+    assert_eq!(meta["attempts"], 2, "{meta}");
+    assert_eq!(ids(&serde_json::from_slice(&sent).unwrap()), ["file-0"]);
+    // Of one that failed before: the upload.
+    let refusal = json!({"status": 500, "message": "no upstream-secret"}).to_string();
+    files.lock().unwrap().refusal = Some(("500 X", "application/json", refusal));
+    let told = post(&proxy, &request(&[&png(b"b")]));
+    assert!(told.status == 500 && !told.text().contains("upstream-secret"), "{told:?}");
+    let (_, sent) = captured("upstream-request.http", &|meta| meta["status"] == 500);
+    let text = String::from_utf8_lossy(&sent);
+    assert!(text.starts_with("POST /api/v1/files HTTP/1.1\r\n"), "{text}");
+    assert!(text.contains("name=\"purpose\"") && !text.contains("upstream-secret"), "{text}");
+}
