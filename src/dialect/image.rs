@@ -127,7 +127,8 @@ pub fn read(url: &str, number: usize, urls: bool) -> Result<Source, Failure> {
                 why => refused(number, Kind::BadRequest, &format!("cannot be read: {why}")),
             })?;
         let (media, content) = read;
-        return check(content, media, number).map(Source::Inline);
+        let format = check(&content, media, number)?;
+        return Ok(Source::Inline(Picture { format, content }));
     }
     let https = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     if https && urls {
@@ -147,22 +148,21 @@ pub fn read(url: &str, number: usize, urls: bool) -> Result<Source, Failure> {
     Err(refused(number, Kind::BadRequest, &why))
 }
 
-/// Checks content that is said to be an image of this media type.
+/// Checks content that is said to be an image of this media type, and tells what it is.
 ///
 /// # Errors
 /// 413 or 415, and what to do.
-pub fn check(content: Vec<u8>, media: &str, number: usize) -> Result<Picture, Failure> {
+pub fn check(content: &[u8], media: &str, number: usize) -> Result<Format, Failure> {
     if content.len() > BYTES_MAX {
         return Err(too_large(number));
     }
-    let Some(format) = Format::of(&content) else {
+    Format::of(content).ok_or_else(|| {
         let said = if media.is_empty() { "something unknown" } else { media };
         let said: String = said.chars().take(SHOWN_CHARS_MAX).collect();
         let why =
             format!("is {said}: send it as JPEG, PNG, TIFF or BMP, the upstream takes no other");
-        return Err(refused(number, Kind::MediaType, &why));
-    };
-    Ok(Picture { format, content })
+        refused(number, Kind::MediaType, &why)
+    })
 }
 
 /// Whether a text can be the id of a file: short, and of characters that change nothing around it.

@@ -85,8 +85,8 @@ impl Purpose for Fetch {
             return Ok(Next::Errands(vec![errand]));
         }
         let media = reply.head.media().unwrap_or_default();
-        let picture = image::check(reply.body.to_vec(), media, number)?;
-        upload::fetched(&picture, self.aim, &mut setting)
+        let format = image::check(reply.body, media, number)?;
+        upload::fetched(format, reply.body, self.aim, &mut setting)
     }
 
     fn takes_redirects(&self) -> bool {

@@ -29,8 +29,9 @@ use std::time::Instant;
 
 /// How often a request is made anew for an upstream that refuses its parameters.
 const SOFTENED_MAX: u32 = 3;
+
 /// What has to be remembered of a request's head.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Intake {
     /// What is wanted.
     pub(crate) operation: Operation,
@@ -50,6 +51,13 @@ pub(crate) struct Intake {
     caller: Option<Arc<Caller>>,
     /// Fields that may go on to the upstream.
     pub(crate) forwarded: Forwarded,
+}
+
+impl std::fmt::Debug for Intake {
+    /// Never shows what a client sent, which holds its secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("dialect", &self.dialect).finish_non_exhaustive()
+    }
 }
 
 impl Intake {

@@ -5,7 +5,7 @@
 //! same form.
 
 use crate::config::Provider;
-use crate::dialect::image::{self, Image, Picture, Place, Source};
+use crate::dialect::image::{self, Format, Image, Place, Source};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::call::{self, Call};
 use crate::proxy::digest::Digest;
@@ -131,7 +131,7 @@ impl Album {
         let mut moved = Vec::with_capacity(images.len());
         for Image { number, source } in images {
             let what = match &source {
-                Source::Inline(picture) => content_digest(picture),
+                Source::Inline(picture) => content_digest(picture.format, &picture.content),
                 Source::Url(url) => Digest::of("url", url.as_bytes()),
             };
             let key = Key { provider, who, what };
@@ -172,7 +172,9 @@ impl Album {
             }
             let aim = Aim { entry: index, number: entry.number, key: entry.key, url_key: None };
             return Ok(Some(match entry.source.take() {
-                Some(Source::Inline(picture)) => upload(provider, intake, &picture, aim)?,
+                Some(Source::Inline(picture)) => {
+                    upload(provider, intake, picture.format, &picture.content, aim)?
+                }
                 Some(Source::Url(url)) => {
                     let errand = fetch::errand(provider, intake, &url, aim)?;
                     entry.source = Some(Source::Url(url));
@@ -255,17 +257,19 @@ impl Aim {
 /// # Errors
 /// The upload cannot be written.
 pub(crate) fn fetched(
-    picture: &Picture,
+    format: Format,
+    content: &[u8],
     mut aim: Aim,
     setting: &mut Setting<'_>,
 ) -> Result<Next, Failure> {
     aim.url_key = Some(aim.key);
-    aim.key.what = content_digest(picture);
+    aim.key.what = content_digest(format, content);
     if let Some(id) = setting.uploads.find(&aim.key, setting.now) {
         aim.settle(id, setting);
         return Ok(Next::GoOn);
     }
-    Ok(Next::Errands(vec![upload(setting.provider, setting.intake, picture, aim)?]))
+    let errand = upload(setting.provider, setting.intake, format, content, aim)?;
+    Ok(Next::Errands(vec![errand]))
 }
 
 impl Aim {
@@ -282,26 +286,27 @@ impl Aim {
     }
 }
 
-fn content_digest(picture: &Picture) -> Digest {
-    Digest::of(picture.format.media(), &picture.content)
+fn content_digest(format: Format, content: &[u8]) -> Digest {
+    Digest::of(format.media(), content)
 }
 
 fn upload(
     provider: &Provider,
     intake: &Intake,
-    picture: &Picture,
+    format: Format,
+    content: &[u8],
     aim: Aim,
 ) -> Result<Errand, Failure> {
     let name = aim.key.what.short();
-    let file_name = format!("{name}.{}", picture.format.extension());
+    let file_name = format!("{name}.{}", format.extension());
     // A content cannot hold its own digest.
     let boundary = format!("patchbay-{name}");
     let form = Form {
         fields: &[PURPOSE],
         name: "file",
         file_name: &file_name,
-        media: picture.format.media(),
-        content: &picture.content,
+        media: format.media(),
+        content,
     };
     let mut call = Call::post(aim.key.provider, call::Place::Beside(Cow::Borrowed(PATH)))
         .with_content_type(Form::content_type(&boundary));
