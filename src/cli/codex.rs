@@ -1,6 +1,6 @@
 //! How the Codex CLI is pointed at a proxy: by `-c` overrides, without touching its files.
 
-use patchbay::config::{Config, Credential, Model};
+use patchbay::config::{Config, Credential, Model, Provider};
 use patchbay::dialect::codex::catalog;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,7 @@ pub(super) fn is_codex(program: &OsStr) -> bool {
 /// that [`models`] went into.
 pub(super) fn overrides(config: &Config, base_url: &str, catalog: Option<&Path>) -> Vec<String> {
     let key = if config.client_keys.is_empty() {
-        let client = |it: &Credential| *it == Credential::Client;
-        config.providers.iter().any(|it| client(&it.credential)).then_some("OPENAI_API_KEY")
+        config.providers.iter().any(wants_a_key).then_some("OPENAI_API_KEY")
     } else {
         Some(KEY_ENV)
     };
@@ -35,6 +34,15 @@ pub(super) fn overrides(config: &Config, base_url: &str, catalog: Option<&Path>)
         all.push(format!("model_catalog_json={path}"));
     }
     all
+}
+
+/// Whether a provider is of use only to clients that bring a credential for it.
+fn wants_a_key(provider: &Provider) -> bool {
+    match provider.credential {
+        Credential::Client => true,
+        Credential::None => provider.callers.is_some(),
+        Credential::Key(_) | Credential::CodexAuth(_) | Credential::Grant(_) => false,
+    }
 }
 
 /// The catalog of every model that the configuration names, and of the one that the user chose:
@@ -104,6 +112,26 @@ fn configured_model(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use patchbay::config::{Overrides, World, load};
+
+    #[test]
+    fn codex_brings_a_key_where_nothing_else_would_do() {
+        for (lines, expected) in [
+            ("", false),
+            ("credential = { kind = 'client' }", true),
+            ("callers = {}", true),
+            ("credential = { kind = 'key', env = 'K' }\ncallers = {}", false),
+            ("callers = { enabled = false }", false),
+            ("callers = {}\n[clients.keys]\na = 'b'", false),
+        ] {
+            let text = format!("[providers.a]\nurl = 'https://a.example'\n{lines}\n");
+            let world = World { var: &|_| Some("key".to_owned()), cores: 1 };
+            let file = Some((Path::new("p.toml"), text.as_str()));
+            let config = load(file, &Overrides::default(), world).unwrap();
+            let overrides = overrides(&config, "http://a", None);
+            assert_eq!(overrides[0].contains("env_key=\"OPENAI_API_KEY\""), expected, "{lines}");
+        }
+    }
 
     #[test]
     fn the_typed_model_is_found() {

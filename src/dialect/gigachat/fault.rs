@@ -12,7 +12,7 @@ pub(super) fn read(status: u16, body: &[u8]) -> Failure {
             failure.code = Some("upstream_unauthorized".to_owned());
             failure.message = format!(
                 "GigaChat refused the access token that it was given ({}): such tokens live for \
-                 30 minutes, get a new one",
+                 30 minutes, and this one is over or never was one",
                 failure.message
             );
         }
