@@ -257,6 +257,9 @@ mod tests {
         assert_eq!(route.defaults.effort.as_deref(), Some("high"));
         assert_eq!(route.defaults.output_tokens_max, Some(512));
 
+        let both = [SECRET, ("GIGACHAT_ACCESS_TOKEN", "over")];
+        let credential = &gigachat(&both).unwrap().providers[0].credential;
+        assert!(matches!(credential, Credential::Grant(_)), "what can be renewed comes first");
         let config = gigachat(&[SECRET, ("GPT2GIGA_DISABLE_REASONING", "1")]).unwrap();
         assert_eq!(config.providers[0].quirks.effort, EffortStyle::Omit);
         let user = [("GIGACHAT_USER", "me"), ("GIGACHAT_PASSWORD", "pass:word")];
