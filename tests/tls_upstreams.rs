@@ -168,6 +168,11 @@ fn a_certificate_of_another_name_or_time_is_told_of() {
     let message = failed(&place.start(&upstream(&others, &[&TLS13], None), "ca_file = 'root.pem'"));
     let words = "its certificate is not for \"127.0.0.1\" but for wrong.example, more.example";
     assert!(message.contains(words), "{message}");
+    let own = place.issue("127.0.0.1", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let message = failed(&place.start(&upstream(&own, &[&TLS13], None), "ca_file = 'root.pem'"));
+    assert!(message.contains("it needs one without CA:TRUE"), "{message}");
     for (year, words) in [(1990, "its certificate expired "), (2990, "is not valid yet")] {
         let made = place.issue("127.0.0.1", |params| {
             params.not_before = rcgen::date_time_ymd(year, 1, 1);

@@ -78,7 +78,7 @@ fn reply(status: u8, own: u8, body: &[u8]) {
             assert!((200..300).contains(&status));
             check_field(&format!("Bearer {access}"));
         }
-        Reply::Refused(why) | Reply::Later { why, .. } => {
+        Reply::Refused(why) | Reply::Unreachable(why) | Reply::Later { why, .. } => {
             assert!(why.len() < WORDS_BYTES_MAX, "{}", why.len());
             assert!(!why.contains(SECRET) && !why.contains(&grant.basic), "{why}");
             assert!(!why.contains(char::is_control), "{why}");

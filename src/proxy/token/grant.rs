@@ -52,6 +52,8 @@ pub enum Reply {
     },
     /// None for this secret, and why.
     Refused(String),
+    /// The endpoint could not be asked, and why.
+    Unreachable(String),
     /// None now, and why; later may be different.
     Later {
         /// In words, without a secret.
@@ -67,6 +69,7 @@ impl std::fmt::Debug for Reply {
         match self {
             Self::Token { ends, .. } => write!(f, "Token({ends:?})"),
             Self::Refused(why) => write!(f, "Refused({why})"),
+            Self::Unreachable(why) => write!(f, "Unreachable({why})"),
             Self::Later { why, after_s } => write!(f, "Later({why}, {after_s:?})"),
         }
     }

@@ -244,7 +244,7 @@ impl Table {
         entry.held = Some(now);
         entry.asked = false;
         let refused = std::mem::take(&mut entry.refused);
-        let (why, after) = match reply {
+        let (why, kind, after) = match reply {
             Reply::Token { access, ends } => {
                 let (life, wrong) = life(ends, unix_ms);
                 if wrong && !std::mem::replace(&mut self.clock_told, true) {
@@ -264,10 +264,11 @@ impl Table {
                 notes.push(Note { level, words });
                 return notes;
             }
-            Reply::Refused(why) => (why, None),
+            Reply::Refused(why) => (why, Kind::Unauthorized, None),
+            Reply::Unreachable(why) => (why, Kind::Unreachable, Some(Duration::ZERO)),
             Reply::Later { why, after_s } => {
                 let after = after_s.map_or(Duration::ZERO, |s| Duration::from_secs(s.into()));
-                (why, Some(after.min(RETRY_AFTER_MAX)))
+                (why, Kind::Overloaded, Some(after.min(RETRY_AFTER_MAX)))
             }
         };
         let first = if after.is_none() { REFUSED_PAUSE_MIN } else { PAUSE_MIN };
@@ -280,7 +281,8 @@ impl Table {
             notes.push(Note { level, words: format!("provider {name}: {whose}: {why}") });
             entry.told.clone_from(&why);
         }
-        entry.fail(failure(name, job.is_own(), &why, after.map(|_| pause)), refused, now, pause);
+        let trouble = after.map(|_| (kind, pause));
+        entry.fail(failure(name, job.is_own(), &why, trouble), refused, now, pause);
         notes
     }
 
@@ -430,9 +432,9 @@ fn clock(name: &str, grant: &Grant, ends: Ends) -> String {
     )
 }
 
-/// What a client is told. `pause`: the same may work after it.
-fn failure(name: &str, own: bool, why: &str, pause: Option<Duration>) -> Failure {
-    let Some(pause) = pause else {
+/// What a client is told. `trouble`: its kind, and a pause after which the same may work.
+fn failure(name: &str, own: bool, why: &str, trouble: Option<(Kind, Duration)>) -> Failure {
+    let Some((kind, pause)) = trouble else {
         return if own {
             let message =
                 format!("the proxy's own account at the provider \"{name}\" is of no use: {why}");
@@ -443,8 +445,12 @@ fn failure(name: &str, own: bool, why: &str, pause: Option<Duration>) -> Failure
             Failure::new(Fault::client(Kind::Unauthorized), message)
         };
     };
-    let mut fault = Fault::upstream(Kind::Overloaded);
-    fault.retry = Retry::After(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1));
+    let mut fault = Fault::upstream(kind);
+    // Of an endpoint that is not reached nobody knows when it will be, and the reason is mostly one
+    // that a user has to read: the Codex CLI shows it when its tries are over, which this shortens.
+    if kind != Kind::Unreachable {
+        fault.retry = Retry::After(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1));
+    }
     let whose = if own { "a token" } else { "a token for your account" };
     let message =
         format!("{whose} at the provider \"{name}\" is not to be had at the moment: {why}");

@@ -98,6 +98,12 @@ fn a_fetch_that_fails_is_repeated_after_pauses_that_double() {
     assert!(failure.message.contains("\"giga\"") && failure.message.contains("busy"));
     now += seconds(120);
     assert_eq!(own(&mut table, now), "pending");
+    // An endpoint that is not reached is told of at once, and not with a time.
+    fetch(&mut table, Reply::Unreachable("no route".to_owned()), now);
+    let TokenState::Failed(failure) = table.token(0, None, now) else { panic!() };
+    assert_eq!((failure.status(), failure.fault.retry), (502, Retry::Later));
+    now += PAUSE_MAX;
+    assert_eq!(own(&mut table, now), "pending");
     fetch(&mut table, later(Some(100_000)), now);
     now += RETRY_AFTER_MAX;
     assert_eq!(own(&mut table, now), "pending", "an hour is not waited for");

@@ -3,6 +3,9 @@
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 use std::io;
 
+/// How the library for certificates calls one of an authority where a server's is needed.
+const AUTHORITY: &str = "CaUsedAsEndEntity";
+
 /// What is known of the other side.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -55,6 +58,11 @@ fn certificate(why: &CertificateError, peer: &Peer) -> String {
                 false => names.join(", "),
             };
             format!("its certificate is not for \"{}\" but for {names}", peer.host)
+        }
+        CertificateError::Other(other) if other.to_string().contains(AUTHORITY) => {
+            "its certificate is an authority's own, with which no server may speak: it needs one \
+             without CA:TRUE (openssl req -x509 -addext basicConstraints=critical,CA:FALSE ...)"
+                .to_owned()
         }
         CertificateError::NotValidForName => {
             format!("its certificate is not for \"{}\"", peer.host)

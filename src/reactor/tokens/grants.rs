@@ -154,7 +154,7 @@ impl Shared {
                 let after_s = got.retry_after_s(unix_s());
                 Reply::decode(&job.grant, job.is_own(), got.status, after_s, &got.body)
             }
-            Err(why) => Reply::Later { why, after_s: None },
+            Err(why) => Reply::Unreachable(why),
         }
     }
 
