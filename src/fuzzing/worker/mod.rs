@@ -267,7 +267,7 @@ fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
         headers: Vec::new(),
         tls: UpstreamTls::default(),
         delay_acks: false,
-        list_models: false,
+        list_models: dialect == "gigachat",
         embeddings_model: None,
         quirks: Quirks::default(),
         models: Vec::new(),
@@ -314,8 +314,12 @@ fn config(tight: bool, keys: bool) -> Option<Config> {
     Some(Config {
         listen: Vec::new(),
         workers: 1,
-        providers: vec![provider("chat", "chat", 80)?, provider("responses", "responses", 81)?],
-        routes: vec![route("chat-*", 0), route("responses-*", 1)],
+        providers: vec![
+            provider("chat", "chat", 80)?,
+            provider("responses", "responses", 81)?,
+            provider("giga", "gigachat", 82)?,
+        ],
+        routes: vec![route("chat-*", 0), route("responses-*", 1), route("giga-*", 2)],
         client_keys: if keys { vec![key] } else { Vec::new() },
         hosts: Vec::new(),
         origins: Vec::new(),
@@ -392,6 +396,9 @@ mod tests {
             (seed!("client-leaves"), "200"),
             (seed!("timeouts"), "408+ 504+"),
             (seed!("errors"), "429+ 401+"),
+            (seed!("embeddings"), "200+ 200+"),
+            (seed!("models"), "200+ 200+ 200+"),
+            (seed!("models-fail"), "429+ 429+"),
             (seed!("nonsense"), "502+ 502+ 404+ 400+ 400+"),
         ] {
             assert_eq!(got(seed), expected, "{}", seed.escape_ascii());

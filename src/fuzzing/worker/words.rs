@@ -3,6 +3,7 @@
 
 const RESPONSES: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";
+const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// Requests that are translated name this, so that what comes back can be held to the client's API.
 pub(super) const TRANSLATED: &str = "translated";
@@ -15,7 +16,7 @@ pub(super) fn request(number: u8) -> Vec<u8> {
     let chat_document =
         r#"{"model":"responses-x","messages":[{"role":"user","content":"translated"}]}"#;
     let held = r#"{"model":"chat-translated","input":"hi"}"#;
-    match number % 24 {
+    match number % 27 {
         0 => post(RESPONSES, "", stream),
         1 => post(CHAT, "", chat_stream),
         2 => post(RESPONSES, "", document),
@@ -25,7 +26,7 @@ pub(super) fn request(number: u8) -> Vec<u8> {
         5 => post(CHAT, "", r#"{"model":"chat-x","stream":true,"messages":[]}"#),
         6 => post(RESPONSES, "", r#"{"model":"responses-x","stream":true,"input":"hi"}"#),
         7 => post(RESPONSES, "", r#"{"model":"responses-x","input":"hi"}"#),
-        // Answered here.
+        // Answered here, the list of models with what an upstream lists.
         8 => head("GET /v1/models HTTP/1.1", ""),
         9 => head("GET /health HTTP/1.1", ""),
         10 => head("GET /metrics HTTP/1.1", ""),
@@ -56,6 +57,10 @@ pub(super) fn request(number: u8) -> Vec<u8> {
         20 => post(RESPONSES, "", r#"{"model":"#),
         21 => post(RESPONSES, "", r#"{"model":"nobody","input":"hi"}"#),
         22 => post(RESPONSES, "", &"x".repeat(700)),
+        // Errands: a reply that passes, one that is translated, and a list that is to be fresh.
+        24 => post(EMBEDDINGS, "", r#"{"model":"chat-translated","input":"hi"}"#),
+        25 => post(EMBEDDINGS, "", r#"{"model":"giga-translated","input":["hi"]}"#),
+        26 => head("GET /v1/models?refresh=1 HTTP/1.1", ""),
         // Two at once.
         _ => [post(CHAT, "", chat_document), post(RESPONSES, "", stream)].concat(),
     }
@@ -133,7 +138,7 @@ pub(super) fn reply(number: u8) -> Vec<u8> {
     let text = |parts: &[&str]| parts.concat().into_bytes();
     let whole =
         |frames: &str| [text(&[STREAM, CHUNKED]), chunk(frames), text(&["0\r\n\r\n"])].concat();
-    match number % 26 {
+    match number % 28 {
         0 => whole(&CHAT_FRAMES.concat()),
         1 => text(&[STREAM, CHUNKED]),
         frame @ 2..=4 => chunk(CHAT_FRAMES[usize::from(frame) - 2]),
@@ -151,6 +156,8 @@ pub(super) fn reply(number: u8) -> Vec<u8> {
             "",
             &format!(r#"{{"id":"r","object":"response","status":"completed","output":[{ITEM}]}}"#),
         ),
+        26 => document("200 OK", "", r#"{"object":"list","data":[{"id":"giga-x"},{"id":"up"}]}"#),
+        27 => document("200 OK", "", r#"{"data":[{"index":0,"embedding":[1.5,2],"usage":{}}]}"#),
         // Refusals.
         12 => document(
             "429 Too Many Requests",
