@@ -224,7 +224,7 @@ fn an_endpoint_that_is_down_at_the_start_is_waited_for() {
     let lines = vendor.key().replace(&vendor.endpoint.address.to_string(), &closed.to_string());
     let patchbay = vendor.proxy(&lines);
     let got = ask(&patchbay);
-    assert_eq!(got.status, 503, "{got:?}");
+    assert_eq!(got.status, 502, "{got:?}");
     let words = message(&got);
     assert!(words.contains("the token endpoint 127.0.0.1 cannot be asked"), "{words}");
     assert!(check_log(&patchbay).contains("cannot be asked"));
@@ -295,7 +295,7 @@ fn an_endpoint_whose_issuer_is_unknown_is_told_with_the_remedy() {
     let patchbay = vendor.proxy(&lines);
     wait_for("the log", || patchbay.log().contains("provider vendor: no token: ").then_some(()));
     let got = ask(&patchbay);
-    assert_eq!(got.status, 503, "{got:?}");
+    assert_eq!(got.status, 502, "{got:?}");
     let (log, said) = (check_log(&patchbay), message(&got));
     for word in ["the token endpoint 127.0.0.1", "issued by nobody", "`ca_file`"] {
         assert!(said.contains(word) && log.contains(word), "{word}: {said}\n{log}");
