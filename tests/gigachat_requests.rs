@@ -325,6 +325,19 @@ fn an_image_of_a_tool_that_cannot_go_is_told_to_the_model() {
         );
         assert!(translate("responses", &body(&image), &Quirks::default(), true).is_err());
     }
+    // So is one of the user's that is not in the newest message.
+    let webp = url("data:image/webp;base64,UklGRgAAAABXRUJQ");
+    let body_with = |last: &str| {
+        format!(
+            r#"{{"model":"m","input":[{{"role":"user","content":[{webp}]}},
+                {{"role":"user","content":[{last}]}}]}}"#
+        )
+    };
+    let again = body_with(r#"{"type":"input_text","text":"go on"}"#);
+    let (sent_body, _) = translate("responses", &again, &Quirks::default(), false).unwrap();
+    let words = sent_body["messages"][0]["content"].as_str().unwrap();
+    assert!(words.starts_with("[image left out: it is image/webp"), "{words}");
+    assert!(translate("responses", &body_with(&webp), &Quirks::default(), false).is_err());
     // One that can go goes, behind both.
     let (sent_body, sent) =
         translate("responses", &body(&url(PNG)), &Quirks::default(), false).unwrap();

@@ -93,6 +93,17 @@ impl Purpose for Fetch {
         true
     }
 
+    fn recover(
+        self: Box<Self>,
+        failure: Failure,
+        mut setting: Setting<'_>,
+    ) -> Result<Next, Failure> {
+        if failure.fault.side == Side::Upstream && upload::kept(&self.aim, &mut setting) {
+            return Ok(Next::GoOn);
+        }
+        Err(self.failed(failure))
+    }
+
     fn failed(&self, failure: Failure) -> Failure {
         if failure.fault.side != Side::Upstream {
             return failure;

@@ -29,7 +29,8 @@ const REPLY_BYTES_MAX: usize = 64 << 10;
 const KNOWN_MAX: usize = 1000;
 /// How long an upload serves.
 const FRESH: Duration = Duration::from_secs(3600);
-/// How long what was fetched from a URL serves: what is there may change.
+/// How long what was fetched from a URL serves: what is there may change. Behind that it serves only
+/// where the URL does not any more, as signed ones do after a while.
 const URL_FRESH: Duration = Duration::from_secs(300);
 
 /// What was uploaded, where, and by whom: nobody is served with a file of somebody else's.
@@ -45,6 +46,7 @@ pub(crate) struct Key {
 #[derive(Debug)]
 struct Known {
     id: String,
+    fresh: Instant,
     until: Instant,
     used: Instant,
 }
@@ -58,13 +60,23 @@ pub(crate) struct UploadTable {
 impl UploadTable {
     /// The id, if there is one that should still serve.
     fn find(&self, key: &Key, now: Instant) -> Option<String> {
+        self.find_any(key, now, |known| known.fresh)
+    }
+
+    /// The id, if there is one that can serve where nothing better is to be had.
+    fn find_stale(&self, key: &Key, now: Instant) -> Option<String> {
+        self.find_any(key, now, |known| known.until)
+    }
+
+    fn find_any(&self, key: &Key, now: Instant, end: fn(&Known) -> Instant) -> Option<String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.get_mut(key).filter(|found| found.until > now)?;
+        let found = known.get_mut(key).filter(|found| end(found) > now)?;
         found.used = now;
         Some(found.id.clone())
     }
 
-    /// Remembers an id; the one that was not used for the longest time makes room.
+    /// Remembers an id, which is `fresh` for so long; the one that was not used for the longest time
+    /// makes room.
     fn put(&self, key: Key, id: &str, fresh: Duration, now: Instant) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX && !known.contains_key(&key) {
@@ -74,15 +86,16 @@ impl UploadTable {
                 known.remove(&oldest);
             }
         }
-        known.insert(key, Known { id: id.to_owned(), until: now + fresh, used: now });
+        let (fresh, until) = (now + fresh, now + FRESH);
+        known.insert(key, Known { id: id.to_owned(), fresh, until, used: now });
     }
 
-    /// Forgets an id that the upstream does not know any more, unless there is another one already.
-    fn forget(&self, key: &Key, id: &str) {
+    /// Forgets an id that the upstream does not know any more, whatever its owner found it by.
+    fn forget(&self, owner: &Key, id: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(key).is_some_and(|known| known.id == id) {
-            known.remove(key);
-        }
+        known.retain(|key, known| {
+            (key.provider, key.who) != (owner.provider, owner.who) || known.id != id
+        });
     }
 }
 
@@ -186,10 +199,10 @@ impl Album {
         Ok(None)
     }
 
-    /// An image has its id.
-    fn set(&mut self, entry: usize, id: String) {
+    /// An image has its id; `remembered` = from an earlier order's upload.
+    fn set(&mut self, entry: usize, id: String, remembered: bool) {
         if let Some(entry) = self.entries.get_mut(entry) {
-            entry.id = Some(id);
+            (entry.id, entry.remembered) = (Some(id), remembered);
         }
     }
 
@@ -265,23 +278,34 @@ pub(crate) fn fetched(
     aim.url_key = Some(aim.key);
     aim.key.what = content_digest(format, content);
     if let Some(id) = setting.uploads.find(&aim.key, setting.now) {
-        aim.settle(id, setting);
+        aim.settle(id, true, setting);
         return Ok(Next::GoOn);
     }
     let errand = upload(setting.provider, setting.intake, format, content, aim)?;
     Ok(Next::Errands(vec![errand]))
 }
 
+/// An image cannot be had from its URL any more: what was there before serves, if that is known.
+pub(crate) fn kept(aim: &Aim, setting: &mut Setting<'_>) -> bool {
+    let Some(id) = setting.uploads.find_stale(&aim.key, setting.now) else { return false };
+    if let Some(album) = setting.order.as_mut().and_then(|order| order.album.as_mut()) {
+        album.set(aim.entry, id, true);
+    }
+    true
+}
+
 impl Aim {
-    /// The image has an id.
-    fn settle(self, id: String, setting: &mut Setting<'_>) {
+    /// The image has an id; `remembered` = from an earlier order's upload.
+    fn settle(self, id: String, remembered: bool, setting: &mut Setting<'_>) {
         let (uploads, now) = (setting.uploads, setting.now);
-        uploads.put(self.key, &id, FRESH, now);
+        if !remembered {
+            uploads.put(self.key, &id, FRESH, now);
+        }
         if let Some(key) = self.url_key {
             uploads.put(key, &id, URL_FRESH, now);
         }
         if let Some(album) = setting.order.as_mut().and_then(|order| order.album.as_mut()) {
-            album.set(self.entry, id);
+            album.set(self.entry, id, remembered);
         }
     }
 }
@@ -330,7 +354,7 @@ impl Purpose for Upload {
             Failure::new(Fault::upstream(Kind::BadReply), message)
         })?;
         log::debug!("image {} was uploaded to {}", self.aim.number, setting.provider.name);
-        self.aim.settle(id, &mut setting);
+        self.aim.settle(id, false, &mut setting);
         Ok(Next::GoOn)
     }
 
@@ -392,8 +416,16 @@ mod tests {
         table.put(key(0, "a", "x"), "id-2", FRESH, now);
         table.forget(&key(0, "a", "x"), "id-1");
         assert_eq!(table.find(&key(0, "a", "x"), now).as_deref(), Some("id-2"));
-        table.forget(&key(0, "a", "x"), "id-2");
+        table.put(key(0, "a", "url"), "id-2", URL_FRESH, now);
+        table.put(key(0, "b", "x"), "id-2", FRESH, now);
+        table.forget(&key(0, "a", "url"), "id-2");
         assert_eq!(table.find(&key(0, "a", "x"), now), None);
+        assert!(table.find(&key(0, "b", "x"), now).is_some());
+        // One from a URL serves longer where it has to.
+        table.put(key(0, "a", "u"), "id-3", URL_FRESH, now);
+        assert_eq!(table.find(&key(0, "a", "u"), now + URL_FRESH), None);
+        assert!(table.find_stale(&key(0, "a", "u"), now + URL_FRESH).is_some());
+        assert_eq!(table.find_stale(&key(0, "a", "u"), now + FRESH), None);
     }
 
     #[test]

@@ -170,6 +170,21 @@ fn an_image_is_fetched_through_a_redirect_and_uploaded() {
     stage.give(provider, "");
     let chat = finish(&mut stage, provider);
     assert!(chat.starts_with("POST /v1/chat/completions ") && chat.contains("f-1"), "{chat}");
+
+    // What is not there any more serves a while longer, because a session shows it in each turn.
+    stage.pass(Duration::from_secs(301));
+    let client = stage.client();
+    stage.give(client, &request("https://images.example/a.png?sig=1"));
+    serve(&mut stage, &host, &reply("403 Forbidden", "", b"expired"));
+    let provider = stage.sockets();
+    stage.give(provider, "");
+    let chat = finish(&mut stage, provider);
+    assert!(chat.starts_with("POST /v1/chat/completions ") && chat.contains("f-1"), "{chat}");
+    stage.pass(Duration::from_secs(3301));
+    let client = stage.client();
+    stage.give(client, &request("https://images.example/a.png?sig=1"));
+    serve(&mut stage, &host, &reply("403 Forbidden", "", b"expired"));
+    assert!(stage.take(client).contains("answered with status 403"));
 }
 
 /// What a client is told, whose image is answered so.

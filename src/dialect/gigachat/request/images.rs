@@ -7,9 +7,9 @@
 //! others were. Only the user's messages have images: those of a tool's result follow in a message
 //! of the user's, once all calls of that step have their results.
 //!
-//! An image of the user's that cannot go is an error, which the user hears of. One of a tool's result
-//! is not: nobody can take it out of a conversation again, but the model that is told why may make
-//! another one.
+//! An image of the user's that cannot go is an error, which the user hears of; but only in the newest
+//! message: nobody can take it out of a conversation again, which would be at its end. In older ones,
+//! and in results of tools, a note says why it does not go, and the model may make another one.
 
 use super::Body;
 use super::messages::{GAP, Last};
@@ -22,9 +22,9 @@ use crate::wire::json::{self, Escaped};
 /// Images of one request.
 const IMAGES_MAX: usize = 10;
 /// What stands for an image that does not go.
-const LEFT_OUT: &[u8] = b"[image left out]";
+const LEFT_OUT: &str = "[image left out]";
 /// What stands in a text whose image follows elsewhere.
-const FOLLOWS: &[u8] = b"[image, see below]";
+const FOLLOWS: &str = "[image, see below]";
 /// The text of a message that has an image and no words of its own.
 const ALONE: &[u8] = b"[image]";
 /// The same, where the image belongs to a text further up.
@@ -62,6 +62,8 @@ pub(super) struct Images<'b> {
     carried: Vec<Going<'b>>,
     /// The image of the message that is being written.
     attached: Option<Going<'b>>,
+    /// The message that is being written is the user's newest.
+    pub(super) newest: bool,
 }
 
 impl<'b> Images<'b> {
@@ -122,41 +124,54 @@ impl<'b> Body<'b, '_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let number = if self.quirks.images { self.images.next() } else { None };
-        if let (Some(number), Some(last)) = (number, user) {
-            if let Shown::File(id) = shown {
-                check_id(id, number)?;
+        let going = number.map(|number| self.going(number, shown)).transpose();
+        let note = match (going, user) {
+            (Ok(Some(going)), Some(last)) => {
+                if self.images.attached.is_some() {
+                    self.close(last, out);
+                    last.open("user", out);
+                    *gap = false;
+                }
+                self.images.attached = Some(going);
+                return Ok(());
             }
-            if self.images.attached.is_some() {
-                self.close(last, out);
-                last.open("user", out);
-                *gap = false;
+            (Ok(Some(going)), None) => {
+                self.images.carried.push(going);
+                Ok(FOLLOWS)
             }
-            self.images.attached = Some(Going { number, shown, source: None });
-            return Ok(());
-        }
+            (Ok(None), _) => Err(LEFT_OUT.to_owned()),
+            (Err(failure), Some(_)) if self.images.newest => return Err(failure),
+            (Err(failure), _) => {
+                let why = image::why(&failure, number.unwrap_or_default());
+                Err(format!("[image left out: it {why}]"))
+            }
+        };
         if std::mem::replace(gap, true) {
             out.extend_from_slice(GAP);
         }
-        let Some(number) = number else {
-            out.extend_from_slice(LEFT_OUT);
-            return self.drop("input_image");
-        };
-        let source = match shown {
-            Shown::Url(url) => image::read(&url.decode(), number, self.quirks.image_urls).map(Some),
-            Shown::File(id) => check_id(id, number).map(|()| None),
-        };
-        match source {
-            Ok(source) => {
-                out.extend_from_slice(FOLLOWS);
-                self.images.carried.push(Going { number, shown, source });
-                Ok(())
-            }
-            Err(failure) => {
-                let why = format!("[image left out: it {}]", image::why(&failure, number));
-                json::escape(&why, out);
-                self.drop("input_image")
+        match note {
+            Ok(note) => json::escape(note, out),
+            Err(note) => {
+                json::escape(&note, out);
+                self.drop("input_image")?;
             }
         }
+        Ok(())
+    }
+
+    /// Looks whether an image can go.
+    fn going(&self, number: usize, shown: Shown<'b>) -> Result<Going<'b>, Failure> {
+        let source = match shown {
+            Shown::Url(url) => {
+                // The same one again costs no memory, and what is only counted costs no time.
+                let known = self.images.placed.iter().any(|(_, known, _)| *known == url);
+                let counted = self.images.seen - self.images.skipped > IMAGES_MAX;
+                let read = || image::read(&url.decode(), number, self.quirks.image_urls);
+                if known || counted { None } else { Some(read()?) }
+            }
+            Shown::File(id) => check_id(id, number).map(|()| None)?,
+        };
+        Ok(Going { number, shown, source })
     }
 
     /// Writes the messages of the user's that images follow in.

@@ -81,6 +81,7 @@ impl<'b> Body<'b, '_> {
                 }
                 Turn::Message { role: Role::Assistant, .. } => {}
                 Turn::Message { content, .. } => {
+                    self.images.newest = order.last_user == Some(at);
                     last.open("user", out);
                     if system {
                         out.extend_from_slice(b"[system]\\n");
