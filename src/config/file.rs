@@ -364,7 +364,14 @@ impl Places<'_> {
                 format!("{}: line {}: {message}", path.display(), line(text, start))
             }
             (Some((name, text)), ..) => {
-                format!("preset {name}: line {}: {message}", line(text, start))
+                let number = line(text, start);
+                // A user knows the variables of a preset, and not its lines.
+                let mut read = BTreeSet::new();
+                names(text.lines().nth(number - 1).unwrap_or_default(), &mut read);
+                let read: Vec<String> = read.into_iter().collect();
+                let read =
+                    if read.is_empty() { String::new() } else { format!(" ({})", read.join(", ")) };
+                format!("preset {name}: line {number}{read}: {message}")
             }
             _ => message.to_owned(),
         }

@@ -358,7 +358,8 @@ mod tests {
         let limit = ("RATE_LIMIT_PER_MINUTE", "many");
         let error = loaded("chatgpt", &[HOME, limit], None, Overrides::default()).unwrap_err();
         assert!(error.starts_with("preset chatgpt: line "), "{error}");
-        assert!(error.contains("`many` is no whole number"), "{error}");
+        let words = " (RATE_LIMIT_PER_MINUTE): `many` is no whole number";
+        assert!(error.contains(words), "{error}");
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Switch {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Wording::deserialize(from)? {
             Wording::Switch(on) => Ok(Self(on)),
-            Wording::Text(_) => Err(D::Error::custom("neither true nor false")),
+            Wording::Text(text) => Err(D::Error::custom(neither(&text))),
         }
     }
 }
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Choice {
             fn visit_str<E: Error>(self, text: &str) -> Result<Choice, E> {
                 match switch(text) {
                     _ if text.trim().is_empty() => Ok(Choice(None)),
-                    None => Err(E::custom("neither true nor false")),
+                    None => Err(E::custom(neither(text))),
                     said => Ok(Choice(said)),
                 }
             }
@@ -170,6 +170,10 @@ impl<'de> Deserialize<'de> for Amount {
         }
         from.deserialize_any(Reader)
     }
+}
+
+fn neither(text: &str) -> String {
+    format!("`{}` is neither true nor false", short(text))
 }
 
 /// The beginning of a text, for an error.
