@@ -6,6 +6,7 @@ pub mod gigachat;
 pub mod http1;
 pub mod json;
 pub mod learned;
+pub mod lists;
 pub mod readers;
 pub mod request;
 pub mod schema;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sse", run: frames },
     Target { name: "coding", run: coding },
     Target { name: "learned", run: learned::streams },
+    Target { name: "lists", run: lists::lists },
     Target { name: "request", run: request::request },
     Target { name: "schema", run: schema::schema },
     Target { name: "token", run: token::token },
