@@ -83,26 +83,28 @@ fn replay(patchbay: &Patchbay, exchange: &Path, upstream: &Upstream) {
     if Command::new("curl").arg("--version").output().is_err() {
         return;
     }
-    let run = |which: &str| {
-        let mut command = Command::new("sh");
-        command.arg(exchange.join("replay.sh")).arg(which).env("KEY", "another-key");
-        // The head that the test sent names no port.
-        command.env("PATCHBAY", format!("http://{}", patchbay.address));
-        for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(proxy);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    assert!(run("client").contains("event: response.completed\n"));
+    assert!(run_replay(patchbay, exchange, "client").contains("event: response.completed\n"));
     let sent = upstream.next();
     assert_eq!(sent.header("authorization"), Some("Bearer upstream-secret"));
-    assert!(run("upstream").contains("chat.completion.chunk"));
+    assert!(run_replay(patchbay, exchange, "upstream").contains("chat.completion.chunk"));
     let direct = upstream.next();
     assert_eq!(direct.header("authorization"), Some("Bearer another-key"));
     assert_eq!(direct.json(), sent.json());
     assert_eq!(direct.line, sent.line);
+}
+
+/// What the script got.
+fn run_replay(patchbay: &Patchbay, exchange: &Path, which: &str) -> String {
+    let mut command = Command::new("sh");
+    command.arg(exchange.join("replay.sh")).arg(which).env("KEY", "another-key");
+    // The head that the test sent names no port.
+    command.env("PATCHBAY", format!("http://{}", patchbay.address));
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -132,4 +134,66 @@ fn a_folder_that_cannot_be_written_ends_the_start() {
     let words = String::from_utf8(output.stderr).unwrap();
     let expected = format!("cannot write captures to {}: ", file.display());
     assert!(words.contains(&expected), "{words}");
+}
+
+#[test]
+fn embeddings_and_lists_of_models_are_written_down_and_can_be_sent_again() {
+    let (above, upstream) = (tempfile::tempdir().unwrap(), lister());
+    let (folder, file) = (above.path().join("captures"), above.path().join("patchbay.toml"));
+    let config = format!(
+        r#"
+        [capture]
+        folder = "{}"
+        [providers.vendor]
+        url = "http://{}/v1"
+        credential = {{ kind = "key", env = "PATCHBAY_TEST_KEY" }}
+        list_models = true
+        [[routes]]
+        model = "*"
+        provider = "vendor"
+        "#,
+        folder.display(),
+        upstream.address
+    );
+    fs::write(&file, config).unwrap();
+    let patchbay = Patchbay::start(&["--config", file.to_str().unwrap()]);
+    assert_eq!(patchbay.post("/v1/embeddings", r#"{"model":"m","input":"a"}"#).status, 200);
+    let mut client = patchbay.connect();
+    client.send_get("/v1/models");
+    assert_eq!(client.reply().status, 200);
+    let sent = [upstream.next(), upstream.next()];
+    for exchange in &exchanges(&folder, 2) {
+        let embeds = meta(exchange).unwrap()["model"] == "m";
+        let (sent, expected) =
+            if embeds { (&sent[0], "embedding") } else { (&sent[1], "upstream-model") };
+        for name in ["upstream-reply.http", "client-reply.http"] {
+            let text = fs::read_to_string(exchange.join(name)).unwrap();
+            assert!(text.contains(expected), "{name}: {text}");
+        }
+        let script = fs::read_to_string(exchange.join("replay.sh")).unwrap();
+        assert!(!script.contains("upstream-secret"), "{script}");
+        if Command::new("curl").arg("--version").output().is_ok() {
+            assert!(run_replay(&patchbay, exchange, "upstream").contains(expected));
+            let again = upstream.next();
+            assert_eq!((&again.line, &again.body), (&sent.line, &sent.body));
+            assert!(run_replay(&patchbay, exchange, "client").contains(expected));
+            if embeds {
+                // A list is kept.
+                upstream.next();
+            }
+        }
+    }
+}
+
+/// Lists one model, and embeds.
+fn lister() -> Upstream {
+    Upstream::start(|request, wire| {
+        let list = if request.line.starts_with("GET ") {
+            r#"{"data":[{"id":"upstream-model"}]}"#
+        } else {
+            r#"{"data":[{"index":0,"embedding":[1]}]}"#
+        };
+        reply(wire, "200 OK", "application/json", list);
+        Then::Keep
+    })
 }
