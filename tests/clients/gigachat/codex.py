@@ -1,4 +1,5 @@
 """The Codex CLI, set up as its users set it up for GigaChat: a `config.toml` without a wire API, and a key."""
+import base64
 import json
 import subprocess
 
@@ -19,7 +20,7 @@ env_key = "GPT2GIGA_API_KEY"
 class Turn:
     """What `codex exec` said and left."""
 
-    def __init__(self, codex, folder, url, prompt, environment=None):
+    def __init__(self, codex, folder, url, prompt, environment=None, more=()):
         self.work, home = folder / "work", folder / "home"
         for path in (self.work, home / ".codex"):
             path.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ class Turn:
         done = subprocess.run(
             [
                 str(codex), "exec", "--json", "--skip-git-repo-check", "--disable", "plugins", "-c", "analytics.enabled=false",
-                "-c", 'sandbox_mode="danger-full-access"', prompt,
+                "-c", 'sandbox_mode="danger-full-access"', prompt, *more,
             ],
             cwd=self.work, env=env | (environment or {}), stdin=subprocess.DEVNULL, capture_output=True, timeout=90, check=False,
         )
@@ -87,6 +88,29 @@ def codex_behind_nginx(options, folder):
         return turns(options, place, url, "codex", {"CODEX_CA_CERTIFICATE": str(place.authority.root)})
 
 
+def codex_long_session(options, folder):
+    """Calls that take longer than a token lives, one behind the other."""
+    with at.open_place(options.patchbay, folder, keep=options.keep) as place:
+        turn = Turn(options.codex, folder / "long", place.url, "Take your time, please.")
+        said = turn.said()
+        equal([f"step {n}" in said for n in (1, 2, 3)], [True] * 3, "the steps in the answer")
+        equal([run["exit_code"] for run in turn.items("command_execution")], [0] * 3, "the commands")
+        place.mock.holds()
+        tokens = place.mock.counters()["tokens"]
+        expect(tokens >= 4, "every request is one token later", tokens)
+        return f"tokens={tokens}"
+
+
+def codex_image(options, folder):
+    with at.open_place(options.patchbay, folder, keep=options.keep) as place:
+        picture = folder / "dot.png"
+        picture.write_bytes(base64.b64decode(at.DOT))
+        turn = Turn(options.codex, folder / "image", place.url, "What is on it?", more=["-i", str(picture)])
+        equal(turn.said(), "I see 1 picture.", "the answer")
+        equal(place.mock.counters()["uploads"], 1, "the uploads")
+        place.mock.holds()
+
+
 def codex_wrong_key(options, folder):
     """The user is told, and GigaChat is not asked."""
     with at.open_place(options.patchbay, folder, keep=options.keep) as place:
@@ -97,4 +121,4 @@ def codex_wrong_key(options, folder):
         return told
 
 
-CASES = [codex_plain, codex_trailing_slash, codex_default_port, codex_behind_nginx, codex_wrong_key]
+CASES = [codex_plain, codex_trailing_slash, codex_default_port, codex_behind_nginx, codex_long_session, codex_image, codex_wrong_key]

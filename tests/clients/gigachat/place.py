@@ -25,6 +25,8 @@ KEY = "key-of-the-proxy-0123456789"
 MODEL = "GigaChat-2-Max"
 TOKEN_MS = 1000
 TRICKY = 'He said "hi" \\ \\n \t <b>\u2028 größe 日本語 👩‍👩‍👧 {"a": [1]} end.'
+# A picture of one pixel.
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 CITY = {"name": "Köln", "people": 1087863}
 # What the model says, by what the user said last.
 SCENES = [
@@ -33,6 +35,11 @@ SCENES = [
     {"when": "Which city", "calls": [{"name": "structured_answer", "arguments": CITY}], "text": json.dumps(CITY, ensure_ascii=False)},
     {"when": "Name it", "text": "größe 日本語"},
     {"when": "What is on it", "text": "I see {attachments} picture."},
+    {
+        "when": "Take your time",
+        "calls": [{"name": "exec_command", "arguments": {"cmd": f"sleep {TOKEN_MS / 1000 + 0.2}; echo step {n}"}} for n in (1, 2, 3)],
+        "text": "Three steps: {results}",
+    },
     {"when": "Make a file", "calls": [{"name": "exec_command", "arguments": {"cmd": "printf 'a\"b' > made.txt; cat made.txt"}}], "text": "The file is there: {results}"},
 ]
 

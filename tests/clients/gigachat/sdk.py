@@ -11,9 +11,7 @@ from harness import equal, expect
 LOOK = {"type": "object", "properties": {"path": {"type": "string", "minLength": 1}}, "required": ["path"], "additionalProperties": False}
 FLAT = {"type": "function", "name": "look", "description": "Looks.", "parameters": LOOK, "strict": True}
 NESTED = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": LOOK}}
-# A picture of one pixel.
-DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-PICTURE = f"data:image/png;base64,{DOT}"
+PICTURE = f"data:image/png;base64,{at.DOT}"
 SEEN = {"path": "größe.txt"}
 
 
