@@ -502,6 +502,12 @@ fn a_scene_calls_as_it_is_told_and_then_speaks() {
         };
         assert_eq!(text, "I saw {\"result\":1}, \"größe\" and 0 files.");
     }
+    // Neighbours are one turn of the user's, as a message with two images is.
+    body["messages"] =
+        json!([{"role": "user", "content": "look"}, {"role": "user", "content": "x"}]);
+    body["stream"] = json!(false);
+    let (_, call) = user.post(ANSWER, &body);
+    assert_eq!(call["choices"][0]["finish_reason"], "function_call");
     // Where no scene fits, the script answers.
     let (_, other) = user.post(ANSWER, &request());
     assert_eq!(other["usage"]["completion_tokens"], 16);

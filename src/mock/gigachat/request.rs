@@ -301,14 +301,17 @@ impl Request {
         }
     }
 
-    /// What the user said last, and what functions gave since then.
+    /// What the user said last, in one message or in neighbours (images are apart), and what
+    /// functions gave since then.
     fn last_words(&self) -> (String, Vec<String>) {
-        let last = self.messages.iter().rposition(|message| message.role == Role::User);
+        let users = |message: &Message| message.role == Role::User;
+        let behind = self.messages.iter().rposition(users).map_or(0, |last| last + 1);
+        let (before, since) = self.messages.split_at(behind);
+        let run = before.iter().rev().take_while(|message| users(message)).count();
         let text = |message: &Message| message.content.clone().unwrap_or_default();
-        let said = last.and_then(|last| self.messages.get(last)).map(text).unwrap_or_default();
-        let since = self.messages.iter().skip(last.map_or(0, |last| last + 1));
-        let results = since.filter(|message| message.role == Role::Function).map(text).collect();
-        (said, results)
+        let said: Vec<_> = before.iter().skip(behind - run).map(text).collect();
+        let results = since.iter().filter(|message| message.role == Role::Function);
+        (said.join("\n"), results.map(text).collect())
     }
 }
 

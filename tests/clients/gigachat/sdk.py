@@ -1,4 +1,5 @@
 """The OpenAI Python SDK on GigaChat: both APIs, streamed and whole."""
+import base64
 import contextlib
 import json
 import urllib.request
@@ -119,6 +120,22 @@ def chat_image(asked):
     equal(asked.place.mock.counters()["uploads"], 2, "the uploads of a picture that was lost")
 
 
+def chat_images(asked):
+    """GigaChat takes one picture a message and ten a request; what it does not take is an error before anything is sent."""
+    create = asked.client.chat.completions.create
+    pictures = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(base64.b64decode(at.DOT) + bytes([n])).decode()}"}} for n in range(12)]
+    for count, seen in ((3, 3), (12, 10)):
+        parts = [{"type": "text", "text": "What is on it?"}, *pictures[:count]]
+        reply = asked.client.chat.completions.with_raw_response.create(model=at.MODEL, messages=[{"role": "user", "content": parts}])
+        equal(reply.parse().choices[0].message.content, f"I see {seen} picture.", f"the answer to {count} pictures")
+        equal("input_image" in reply.headers.get("x-patchbay-dropped", ""), count != seen, f"whether something of {count} pictures is dropped")
+    uploads = asked.place.mock.counters()["uploads"]
+    for status, url in ((415, "data:image/webp;base64,UklGRiQAAABXRUJQ"), (400, "data:image/png;base64,*"), (400, "https://localhost/picture.png"), (400, "file:///etc/passwd")):
+        parts = [{"type": "text", "text": "What is on it?"}, {"type": "image_url", "image_url": {"url": url}}]
+        raises(openai.APIStatusError, status, lambda parts=parts: create(model=at.MODEL, messages=[{"role": "user", "content": parts}]))
+    equal(asked.place.mock.counters()["uploads"], uploads, "the uploads of what is no picture")
+
+
 # ---- Responses -------------------------------------------------------------------------------------------
 def responses_text(asked):
     create = asked.client.responses.create
@@ -229,7 +246,7 @@ def native(ask):
 
 
 CASES = [
-    native(chat_parse), native(responses_parse), chat_text, chat_tools, chat_parse, chat_image, responses_text, responses_tools, responses_parse, responses_image, embeddings, models, errors,
+    native(chat_parse), native(responses_parse), chat_text, chat_tools, chat_parse, chat_image, chat_images, responses_text, responses_tools, responses_parse, responses_image, embeddings, models, errors,
 ]
 
 
