@@ -109,13 +109,7 @@ pub(crate) struct Args {
 struct GigaChatFlags {
     /// An account that may have tokens: client id and secret, or user and password. May be repeated
     /// [default: every pair is one].
-    #[arg(
-        long,
-        value_name = "ID:SECRET",
-        env = "PATCHBAY_MOCK_ACCOUNT",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "ID:SECRET", env = "PATCHBAY_MOCK_ACCOUNT", hide_env_values = true)]
     account: Vec<String>,
 
     /// The scope of all accounts [default: GIGACHAT_API_PERS, GIGACHAT_API_B2B and
@@ -124,13 +118,7 @@ struct GigaChatFlags {
     scope: Option<String>,
 
     /// A token that is taken, too, and does not expire. May be repeated.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "PATCHBAY_MOCK_ACCESS_TOKEN",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TOKEN", env = "PATCHBAY_MOCK_ACCESS_TOKEN", hide_env_values = true)]
     access_token: Vec<String>,
 
     /// How long a token lives, in milliseconds.

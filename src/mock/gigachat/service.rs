@@ -148,6 +148,7 @@ impl Service {
 
     /// Counts what is refused, and gives it back.
     pub(super) fn count(&self, refusal: Refusal) -> Refusal {
+        log::debug!("refused with {} ({}): {}", refusal.status, refusal.reason, refusal.message);
         *self.state().refusals.entry(refusal.reason).or_default() += 1;
         refusal
     }
