@@ -2,6 +2,7 @@
 its users start it: a `.env`, and nothing else."""
 import base64
 import contextlib
+import getpass
 import http.client
 import json
 import os
@@ -215,6 +216,7 @@ def is_free(port):
 
 
 NGINX = """
+{user}
 worker_processes 1;
 daemon off;
 pid nginx.pid;
@@ -249,7 +251,9 @@ def nginx(place):
     folder = place.folder / "nginx"
     folder.mkdir()
     port = free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(port=port, authority=place.authority, proxy=place.proxy.port))
+    # Its workers keep long bodies in the folder, which is its owner's alone.
+    user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(NGINX.format(user=user, port=port, authority=place.authority, proxy=place.proxy.port))
     server = Process(["nginx", "-p", folder, "-c", "nginx.conf"], folder, "nginx")
     try:
         server.wait_for(lambda: True if listens(port) else None)
