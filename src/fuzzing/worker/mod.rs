@@ -397,6 +397,8 @@ mod tests {
             (seed!("timeouts"), "408+ 504+"),
             (seed!("errors"), "429+ 401+"),
             (seed!("embeddings"), "200+ 200+"),
+            (seed!("images"), "200+ 200+ 200+"),
+            (seed!("images-fail"), "401+ 429+"),
             (seed!("models"), "200+ 200+ 200+"),
             (seed!("models-fail"), "429+ 429+"),
             (seed!("nonsense"), "502+ 502+ 404+ 400+ 400+"),

@@ -16,7 +16,7 @@ pub(super) fn request(number: u8) -> Vec<u8> {
     let chat_document =
         r#"{"model":"responses-x","messages":[{"role":"user","content":"translated"}]}"#;
     let held = r#"{"model":"chat-translated","input":"hi"}"#;
-    match number % 27 {
+    match number % 29 {
         0 => post(RESPONSES, "", stream),
         1 => post(CHAT, "", chat_stream),
         2 => post(RESPONSES, "", document),
@@ -61,9 +61,27 @@ pub(super) fn request(number: u8) -> Vec<u8> {
         24 => post(EMBEDDINGS, "", r#"{"model":"chat-translated","input":"hi"}"#),
         25 => post(EMBEDDINGS, "", r#"{"model":"giga-translated","input":["hi"]}"#),
         26 => head("GET /v1/models?refresh=1 HTTP/1.1", ""),
+        // Images, which are uploaded first; one of them twice.
+        27 => post(RESPONSES, "", &image(true, &["AQ=="])),
+        28 => post(RESPONSES, "", &image(false, &["AQ==", "Ag==", "AQ"])),
         // Two at once.
         _ => [post(CHAT, "", chat_document), post(RESPONSES, "", stream)].concat(),
     }
+}
+
+/// A request that shows images with these ends.
+fn image(stream: bool, ends: &[&str]) -> String {
+    let images: Vec<String> = ends
+        .iter()
+        .map(|end| {
+            let url = format!("data:image/png;base64,iVBORw0KGgoA{end}");
+            format!(r#"{{"type":"input_image","image_url":"{url}"}}"#)
+        })
+        .collect();
+    format!(
+        r#"{{"model":"giga-translated","stream":{stream},"input":[{{"role":"user","content":[{}]}}]}}"#,
+        images.join(",")
+    )
 }
 
 fn head(line: &str, fields: &str) -> Vec<u8> {
@@ -97,6 +115,10 @@ const CHAT_FRAMES: [&str; 3] = [
      \n\ndata: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n\
      data: [DONE]\n\n",
 ];
+
+/// A whole answer of GigaChat.
+const GIGA_FRAME: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\
+    \"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
 
 const ITEM: &str = r#"{"type":"message","id":"m","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Hi","annotations":[]}]}"#;
 
@@ -138,7 +160,7 @@ pub(super) fn reply(number: u8) -> Vec<u8> {
     let text = |parts: &[&str]| parts.concat().into_bytes();
     let whole =
         |frames: &str| [text(&[STREAM, CHUNKED]), chunk(frames), text(&["0\r\n\r\n"])].concat();
-    match number % 28 {
+    match number % 32 {
         0 => whole(&CHAT_FRAMES.concat()),
         1 => text(&[STREAM, CHUNKED]),
         frame @ 2..=4 => chunk(CHAT_FRAMES[usize::from(frame) - 2]),
@@ -158,6 +180,15 @@ pub(super) fn reply(number: u8) -> Vec<u8> {
         ),
         26 => document("200 OK", "", r#"{"object":"list","data":[{"id":"giga-x"},{"id":"up"}]}"#),
         27 => document("200 OK", "", r#"{"data":[{"index":0,"embedding":[1.5,2],"usage":{}}]}"#),
+        // A file, one that is gone, and answers to who showed it.
+        28 => document("200 OK", "", r#"{"id":"file-1","object":"file"}"#),
+        29 => document("404 Not Found", "", r#"{"status":404,"message":"No such file: file-1"}"#),
+        30 => whole(GIGA_FRAME),
+        31 => document(
+            "200 OK",
+            "",
+            r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#,
+        ),
         // Refusals.
         12 => document(
             "429 Too Many Requests",
