@@ -478,3 +478,39 @@ fn what_is_written_down_is_the_request_that_counted() {
     assert!(text.starts_with("POST /api/v1/files HTTP/1.1\r\n"), "{text}");
     assert!(text.contains("name=\"purpose\"") && !text.contains("upstream-secret"), "{text}");
 }
+
+#[test]
+fn an_upload_whose_token_is_refused_goes_with_another_once() {
+    let files = Arc::new(Mutex::new(Files::default()));
+    let (store, tokens) = (Arc::clone(&files), Arc::new(Mutex::new(0)));
+    let count = Arc::clone(&tokens);
+    let upstream = Upstream::start(move |request: &Received, wire: &mut dyn Wire| {
+        if request.line.contains("/oauth") {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            let body =
+                json!({"access_token": format!("t-{count}"), "expires_at": 4_000_000_000_000_u64});
+            reply(wire, "200 OK", "application/json", &body.to_string());
+        } else if request.header("authorization") == Some("Bearer t-1") {
+            let body = json!({"status": 401, "message": "Token has expired"}).to_string();
+            reply(wire, "401 Unauthorized", "application/json", &body);
+        } else if request.line.contains("/files") {
+            let (status, kind, body) = store.lock().unwrap().upload(request);
+            reply(wire, &status, &kind, &body);
+        } else {
+            reply_stream(wire, TEXT);
+        }
+        Then::Keep
+    });
+    let keys = format!(
+        "credential = {{ kind = \"client-credentials\", env = \"GIGACHAT_CREDENTIALS\", \
+         scope = \"GIGACHAT_API_PERS\", token_url = \"http://{}/api/v2/oauth\" }}",
+        upstream.address
+    );
+    let proxy = configured(upstream.address, &keys);
+    let large = png(&vec![7; 100_000]);
+    let told = post(&proxy, &request(&[&large, &png(b"b")]));
+    assert_eq!(told.status, 200, "{told:?}");
+    let sizes: Vec<usize> = files.lock().unwrap().uploaded.iter().map(Vec::len).collect();
+    assert_eq!((sizes, *tokens.lock().unwrap()), (vec![100_008, 9], 2));
+}
