@@ -1,6 +1,7 @@
 //! Images on their way to an upstream that takes them as files: found in a request, checked, and
 //! uploaded before it.
 
+use crate::config::Url;
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::data_url::{self, DataUrl};
 
@@ -8,6 +9,8 @@ use crate::wire::data_url::{self, DataUrl};
 pub const BYTES_MAX: usize = 15_000_000;
 /// Characters of a file's id.
 const ID_BYTES_MAX: usize = 128;
+/// The error code of `OpenAI` for an image that cannot be had.
+pub const URL_CODE: &str = "invalid_image_url";
 /// Characters of a URL that are repeated to people.
 const SHOWN_CHARS_MAX: usize = 100;
 
@@ -132,6 +135,10 @@ pub fn read(url: &str, number: usize, urls: bool) -> Result<Source, Failure> {
     }
     let https = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
     if https && urls {
+        fetchable(url).map_err(|why| {
+            let why = format!("cannot be fetched from `{}`: {why}", shown(url));
+            refused(number, Kind::BadRequest, &why).with_code(URL_CODE)
+        })?;
         return Ok(Source::Url(url.to_owned()));
     }
     let shown = shown(url);
@@ -146,6 +153,21 @@ pub fn read(url: &str, number: usize, urls: bool) -> Result<Source, Failure> {
         ),
     };
     Err(refused(number, Kind::BadRequest, &why))
+}
+
+/// Reads the URL of an image that is to be fetched: `https`, and nothing secret in front of the host.
+///
+/// # Errors
+/// What is wrong with it, in words for people.
+pub fn fetchable(text: &str) -> Result<Url, String> {
+    // A fragment is the client's own business.
+    let text = text.split('#').next().unwrap_or_default();
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+    if authority.split(['/', '?']).next().is_some_and(|authority| authority.contains('@')) {
+        return Err("no names and passwords are shown to its host".to_owned());
+    }
+    let url = Url::parse(text)?;
+    if url.tls { Ok(url) } else { Err("only https:// URLs are fetched".to_owned()) }
 }
 
 /// Checks content that is said to be an image of this media type, and tells what it is.
@@ -282,6 +304,11 @@ mod tests {
     fn an_https_url_is_taken_where_they_are_fetched() {
         let url = "HTTPS://x.example/a.png";
         assert_eq!(read(url, 1, true), Ok(Source::Url(url.to_owned())));
+        for url in ["https://user:secret@x.example/a.png", "https://", "https://x.example/a b"] {
+            let failure = read(url, 1, true).unwrap_err();
+            assert_eq!(failure.code(), URL_CODE, "{failure}");
+            assert!(!failure.message.contains("secret"), "{failure}");
+        }
         let failure = read("http://x.example/a.png", 1, true).unwrap_err();
         assert!(failure.message.contains("https:// URL"), "{failure}");
     }

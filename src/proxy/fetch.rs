@@ -16,8 +16,6 @@ use crate::proxy::upload::{self, Aim};
 const ACCEPT: &str = "image/jpeg, image/png, image/tiff, image/bmp";
 /// Redirects that are followed.
 const REDIRECTS_MAX: u32 = 5;
-/// The error code of `OpenAI` for an image that cannot be had.
-const CODE: &str = "invalid_image_url";
 
 /// The errand that fetches an image.
 ///
@@ -29,7 +27,7 @@ pub(crate) fn errand(
     url: &str,
     aim: Aim,
 ) -> Result<Errand, Failure> {
-    let parsed = parse(url).map_err(|why| refused(aim.number, url, &why))?;
+    let parsed = image::fetchable(url).map_err(|why| refused(aim.number, url, &why))?;
     step(provider, intake, parsed, aim, REDIRECTS_MAX)
 }
 
@@ -124,19 +122,7 @@ impl Purpose for Fetch {
 
 fn refused(number: usize, url: &str, why: &str) -> Failure {
     let why = format!("cannot be fetched from `{}`: {why}", image::shown(url));
-    image::refused(number, Kind::BadRequest, &why).with_code(CODE)
-}
-
-/// Reads an image's URL: `https` only.
-fn parse(text: &str) -> Result<Url, String> {
-    // A fragment is the client's own business.
-    let text = text.split('#').next().unwrap_or_default();
-    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
-    if authority.split(['/', '?']).next().is_some_and(|authority| authority.contains('@')) {
-        return Err("no names and passwords are shown to its host".to_owned());
-    }
-    let url = Url::parse(text)?;
-    if url.tls { Ok(url) } else { Err("only https:// URLs are fetched".to_owned()) }
+    image::refused(number, Kind::BadRequest, &why).with_code(image::URL_CODE)
 }
 
 /// Where a redirect leads (RFC 9110, section 10.2.2; RFC 3986, section 5.2).
@@ -151,7 +137,7 @@ fn follow(from: &Url, location: &str) -> Result<Url, String> {
     let scheme = location.split_once(':').map_or("", |(scheme, _)| scheme);
     let has_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    parse(&match location {
+    image::fetchable(&match location {
         "" => return Err("the redirect names no place".to_owned()),
         _ if has_scheme => location.to_owned(),
         _ if location.starts_with("//") => format!("https:{location}"),
@@ -164,10 +150,11 @@ fn follow(from: &Url, location: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::fetchable;
 
     #[test]
     fn redirects_lead_where_they_say_and_stay_in_tls() {
-        let from = parse("https://a.example:8443/x/y?z=1#f").unwrap();
+        let from = fetchable("https://a.example:8443/x/y?z=1#f").unwrap();
         for (location, expected) in [
             ("https://b.example/i.png", Some("b.example:443/i.png")),
             ("//b.example/i.png", Some("b.example:443/i.png")),
@@ -187,7 +174,7 @@ mod tests {
             let found = found.map(|url| format!("{}:{}{}", url.host, url.port, url.path));
             assert_eq!(found.as_deref(), expected, "{location}");
         }
-        let six = parse("https://[2001:db8::1]/a/b").unwrap();
+        let six = fetchable("https://[2001:db8::1]/a/b").unwrap();
         assert_eq!(follow(&six, "c").unwrap().path, "/a/c");
     }
 }
