@@ -240,7 +240,7 @@ fn an_upload_that_fails_is_told_with_its_status() {
     for (status, body, expected, words) in [
         ("413 X", json(r#"{"status":413,"message":"File too big"}"#), 413, "File too big"),
         ("429 X", json(r#"{"status":429,"message":"Too many requests"}"#), 429, "Too many"),
-        ("500 X", json("<html>"), 500, "image 1 cannot be uploaded"),
+        ("500 X", json("<html>"), 500, "image 1 of the request cannot be uploaded"),
         ("404 X", json(r#"{"status":404,"message":"No route"}"#), 404, "upload_images = false"),
         ("401 X", json(r#"{"status":401,"message":"Token has expired"}"#), 401, "expired"),
         ("200 OK", json("{}"), 502, "told no id"),
@@ -513,4 +513,31 @@ fn an_upload_whose_token_is_refused_goes_with_another_once() {
     assert_eq!(told.status, 200, "{told:?}");
     let sizes: Vec<usize> = files.lock().unwrap().uploaded.iter().map(Vec::len).collect();
     assert_eq!((sizes, *tokens.lock().unwrap()), (vec![100_008, 9], 2));
+}
+
+#[test]
+fn an_older_image_that_the_upstream_refuses_is_left_out() {
+    let files = Arc::new(Mutex::new(Files::default()));
+    let upstream = upstream(&files);
+    let proxy = proxy(&upstream);
+    let mut body = request(&[&png(b"a")]);
+    body["messages"].as_array_mut().unwrap().extend([
+        json!({"role": "assistant", "content": "I see."}),
+        json!({"role": "user", "content": "go on"}),
+    ]);
+    for (status, expected) in [("422 X", 200), ("413 X", 200), ("500 X", 500), ("401 X", 401)] {
+        let refusal = json!({"status": 0, "message": "a \"bad\" one"}).to_string();
+        files.lock().unwrap().refusal = Some((status, "application/json", refusal));
+        let told = post(&proxy, &body);
+        assert_eq!(told.status, expected, "{status} {told:?}");
+        assert!(upstream.next().line.contains("/files"));
+        if expected == 200 {
+            let sent = upstream.next().json();
+            let words = sent["messages"][0]["content"].as_str().unwrap();
+            assert!(words.starts_with("Look\n[image left out: it cannot be uploaded: "), "{words}");
+            assert!(words.contains("a \"bad\" one"), "{words}");
+            assert!(ids(&sent).is_empty());
+            assert_eq!(told.header("x-patchbay-dropped"), Some("input_image"));
+        }
+    }
 }

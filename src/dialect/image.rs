@@ -4,6 +4,8 @@
 use crate::config::Url;
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::data_url::{self, DataUrl};
+use crate::wire::json;
+use std::ops::Range;
 
 /// Bytes of one image (GigaChat, "Обработка файлов": 15 MB).
 pub const BYTES_MAX: usize = 15_000_000;
@@ -103,17 +105,58 @@ impl std::fmt::Debug for Source {
 pub struct Image {
     /// Its number among the request's images, from 1, for people.
     pub number: usize,
+    /// Without it there is no answer. Any other is left out where it cannot be had.
+    pub required: bool,
     /// Where it is.
     pub source: Source,
 }
 
 /// Where an image's id belongs in a request's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The offset in the body, inside an empty string.
     pub at: usize,
+    /// The whole member that names the image, with the comma in front of it. Right before it stands
+    /// the closing quote of the message's text.
+    pub member: Range<usize>,
     /// Index of the image in [`Sent::images`](super::Sent::images).
     pub image: usize,
+}
+
+/// Appends the `body` with each image's id in its place, or without the image and with a note behind
+/// the message's text: what `of` says of the image with this index. `None` when it says nothing.
+#[must_use]
+pub fn fill<'o>(
+    body: &[u8],
+    places: &[Place],
+    of: impl Fn(usize) -> Option<Result<&'o str, &'o str>>,
+) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(body.len() + places.len() * 40);
+    let mut from = 0;
+    for place in places {
+        match of(place.image)? {
+            Ok(id) => {
+                out.extend_from_slice(body.get(from..place.at)?);
+                out.extend_from_slice(id.as_bytes());
+                from = place.at;
+            }
+            Err(note) => {
+                out.extend_from_slice(body.get(from..place.member.start.checked_sub(1)?)?);
+                out.extend_from_slice(b"\\n");
+                json::escape(note, &mut out);
+                out.push(b'"');
+                from = place.member.end;
+            }
+        }
+    }
+    out.extend_from_slice(body.get(from..)?);
+    Some(out)
+}
+
+/// The note that stands for an image which does not go.
+#[must_use]
+pub fn left_out(failure: &Failure, number: usize) -> String {
+    format!("[image left out: it {}]", why(failure, number))
 }
 
 /// Reads an image's URL. `number` is its number for people; `urls`: whether an `https` URL would be
@@ -228,12 +271,13 @@ pub fn refused(number: usize, kind: Kind, why: &str) -> Failure {
 }
 
 /// What [`refused`] was told, without the image's number.
-#[must_use]
-pub fn why(failure: &Failure, number: usize) -> &str {
+fn why(failure: &Failure, number: usize) -> &str {
     failure.message.strip_prefix(&named(number)).unwrap_or(&failure.message)
 }
 
-fn named(number: usize) -> String {
+/// How a message about an image begins.
+#[must_use]
+pub fn named(number: usize) -> String {
     format!("image {number} of the request ")
 }
 
@@ -323,6 +367,20 @@ mod tests {
         ] {
             assert_eq!(shown(url), expected);
         }
+    }
+
+    #[test]
+    fn a_body_is_filled_with_ids_and_notes() {
+        let body = br#"[{"c":"a","f":[""]},{"c":"b","f":[""]}]"#;
+        let place = |image: usize, at: usize| Place { at, member: at - 7..at + 2, image };
+        let places = [place(0, 16), place(1, 35)];
+        let filled = fill(body, &places, |image| match image {
+            0 => Some(Err("no \"x\"")),
+            _ => Some(Ok("id")),
+        });
+        let expected = r#"[{"c":"a\nno \"x\""},{"c":"b","f":["id"]}]"#;
+        assert_eq!(String::from_utf8(filled.unwrap()).unwrap(), expected);
+        assert_eq!(fill(body, &places, |_| None), None);
     }
 
     #[test]

@@ -65,26 +65,37 @@ impl Fetch {
         let Url { host, path, .. } = &self.url;
         image::shown(&format!("https://{host}{path}"))
     }
+
+    /// Where a reply redirects to.
+    fn redirected(&self, reply: &Reply<'_>) -> Result<Url, Failure> {
+        let location = reply.head.location().unwrap_or_default();
+        let next = match self.redirects_left {
+            0 => Err(format!("it is redirected more than {REDIRECTS_MAX} times")),
+            _ => follow(&self.url, location)
+                .map_err(|why| format!("it is redirected to what cannot be followed: {why}")),
+        };
+        next.map_err(|why| refused(self.aim.number, &self.shown(), &why))
+    }
 }
 
 impl Purpose for Fetch {
     fn done(self: Box<Self>, reply: &Reply<'_>, mut setting: Setting<'_>) -> Result<Next, Failure> {
-        let (number, shown) = (self.aim.number, self.shown());
-        if reply.head.status >= 300 {
-            let location = reply.head.location().unwrap_or_default();
-            let next = match self.redirects_left {
-                0 => Err(format!("it is redirected more than {REDIRECTS_MAX} times")),
-                _ => follow(&self.url, location)
-                    .map_err(|why| format!("it is redirected to what cannot be followed: {why}")),
-            };
-            let next = next.map_err(|why| refused(number, &shown, &why))?;
-            let left = self.redirects_left - 1;
-            let errand = step(setting.provider, setting.intake, next, self.aim, left)?;
-            return Ok(Next::Errands(vec![errand]));
+        let read = match reply.head.status {
+            300.. => self.redirected(reply).map(Err),
+            _ => {
+                let media = reply.head.media().unwrap_or_default();
+                image::check(reply.body, media, self.aim.number).map(Ok)
+            }
+        };
+        match read {
+            Ok(Ok(format)) => upload::fetched(format, reply.body, self.aim, &mut setting),
+            Ok(Err(next)) => {
+                let left = self.redirects_left.saturating_sub(1);
+                let errand = step(setting.provider, setting.intake, next, self.aim, left)?;
+                Ok(Next::Errands(vec![errand]))
+            }
+            Err(failure) => upload::without(&self.aim, failure, setting),
         }
-        let media = reply.head.media().unwrap_or_default();
-        let format = image::check(reply.body, media, number)?;
-        upload::fetched(format, reply.body, self.aim, &mut setting)
     }
 
     fn takes_redirects(&self) -> bool {
@@ -99,7 +110,9 @@ impl Purpose for Fetch {
         if failure.fault.side == Side::Upstream && upload::kept(&self.aim, &mut setting) {
             return Ok(Next::GoOn);
         }
-        Err(self.failed(failure))
+        let own = failure.fault.side != Side::Upstream;
+        let failure = self.failed(failure);
+        if own { Err(failure) } else { upload::without(&self.aim, failure, setting) }
     }
 
     fn failed(&self, failure: Failure) -> Failure {

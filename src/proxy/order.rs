@@ -302,10 +302,20 @@ impl Order {
         log::info!("provider {} refuses {}: asking without it", provider.name, refused.name);
         self.softened += 1;
         if refused.other_name.is_none() {
-            let known = if self.dropped.is_empty() { "" } else { ", " };
-            self.dropped = format!("{}{known}{}", self.dropped, refused.name);
+            self.note_dropped(refused.name);
         }
         true
+    }
+
+    /// Notes what was dropped after all, for `x-patchbay-dropped`.
+    pub(crate) fn note_dropped(&mut self, name: &str) {
+        if self.dropped.split(", ").any(|known| known == name) {
+            return;
+        }
+        if !self.dropped.is_empty() {
+            self.dropped.push_str(", ");
+        }
+        self.dropped.push_str(name);
     }
 
     /// What turns a reply of this form into the client's; once.

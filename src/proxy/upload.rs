@@ -107,6 +107,10 @@ struct Entry {
     source: Option<Source>,
     key: Key,
     id: Option<String>,
+    /// Without it there is no answer.
+    required: bool,
+    /// The note that stands for it, because it cannot be had.
+    left_out: Option<String>,
     /// The id is from the table: the upstream may have forgotten it.
     remembered: bool,
 }
@@ -142,7 +146,7 @@ impl Album {
         let who = Digest::of("caller", intake.authorization.as_deref().unwrap_or("").as_bytes());
         let mut entries: Vec<Entry> = Vec::with_capacity(images.len());
         let mut moved = Vec::with_capacity(images.len());
-        for Image { number, source } in images {
+        for Image { number, required, source } in images {
             let what = match &source {
                 Source::Inline(picture) => content_digest(picture.format, &picture.content),
                 Source::Url(url) => Digest::of("url", url.as_bytes()),
@@ -151,10 +155,19 @@ impl Album {
             // Two URLs may hold the same bytes.
             let known = entries.iter().position(|entry| entry.key == key);
             moved.push(known.unwrap_or(entries.len()));
-            if known.is_none() {
-                let source = Some(source);
-                entries.push(Entry { number, source, key, id: None, remembered: false });
+            if let Some(known) = known.and_then(|known| entries.get_mut(known)) {
+                known.required |= required;
+                continue;
             }
+            entries.push(Entry {
+                number,
+                source: Some(source),
+                key,
+                id: None,
+                required,
+                left_out: None,
+                remembered: false,
+            });
         }
         for place in &mut places {
             place.image = moved.get(place.image).copied().unwrap_or(usize::MAX);
@@ -175,7 +188,7 @@ impl Album {
         now: Instant,
     ) -> Result<Option<Errand>, Failure> {
         for (index, entry) in self.entries.iter_mut().enumerate() {
-            if entry.id.is_some() {
+            if entry.id.is_some() || entry.left_out.is_some() {
                 continue;
             }
             entry.id = table.find(&entry.key, now);
@@ -211,17 +224,21 @@ impl Album {
     /// # Errors
     /// An id is missing, which is a defect.
     pub(crate) fn write(&self) -> Result<Vec<u8>, Failure> {
-        let mut out = Vec::with_capacity(self.body.len() + self.places.len() * 40);
-        let mut from = 0;
-        for place in &self.places {
-            let entry = self.entries.get(place.image);
-            let id = entry.and_then(|entry| entry.id.as_deref()).ok_or_else(|| lost(0))?;
-            out.extend_from_slice(self.body.get(from..place.at).unwrap_or_default());
-            out.extend_from_slice(id.as_bytes());
-            from = place.at;
-        }
-        out.extend_from_slice(self.body.get(from..).unwrap_or_default());
-        Ok(out)
+        let filled = image::fill(&self.body, &self.places, |image| {
+            let entry = self.entries.get(image)?;
+            let note = || entry.left_out.as_deref().map(Err);
+            entry.id.as_deref().map(Ok).or_else(note)
+        });
+        filled.ok_or_else(|| lost(0))
+    }
+
+    /// An image cannot be had, for this reason; false when there is no answer without it.
+    fn leave_out(&mut self, entry: usize, failure: &Failure) -> bool {
+        let Some(entry) = self.entries.get_mut(entry).filter(|entry| !entry.required) else {
+            return false;
+        };
+        entry.left_out = Some(image::left_out(failure, entry.number));
+        true
     }
 
     /// Whether the failure of an order is that the upstream does not know a file any more which was
@@ -292,6 +309,23 @@ pub(crate) fn kept(aim: &Aim, setting: &mut Setting<'_>) -> bool {
         album.set(aim.entry, id, true);
     }
     true
+}
+
+/// An image cannot be had: the order goes without it, if it may.
+///
+/// # Errors
+/// It may not: the failure.
+pub(crate) fn without(aim: &Aim, failure: Failure, setting: Setting<'_>) -> Result<Next, Failure> {
+    let Some(order) = setting.order.filter(|_| !setting.config.strict) else {
+        return Err(failure);
+    };
+    let album = order.album.as_mut();
+    if !album.is_some_and(|album| album.leave_out(aim.entry, &failure)) {
+        return Err(failure);
+    }
+    log::info!("an image of an older message is left out: {failure}");
+    order.note_dropped("input_image");
+    Ok(Next::GoOn)
 }
 
 impl Aim {
@@ -366,8 +400,18 @@ impl Purpose for Upload {
             (failure.code, failure.error_type, failure.param) = (None, None, None);
             failure.message.push_str(" (`upload_images = false` leaves images out)");
         }
-        failure.message = format!("image {number} cannot be uploaded: {}", failure.message);
+        failure.message =
+            format!("{}cannot be uploaded: {}", image::named(number), failure.message);
         failure
+    }
+
+    fn recover(self: Box<Self>, failure: Failure, setting: Setting<'_>) -> Result<Next, Failure> {
+        let failure = self.failed(failure);
+        // Statuses that speak of the file, and not of who sends it or of the time.
+        match failure.status() {
+            400 | 413 | 415 | 422 => without(&self.aim, failure, setting),
+            _ => Err(failure),
+        }
     }
 }
 

@@ -318,3 +318,34 @@ fn a_client_that_leaves_and_a_drain_end_a_fetch() {
     assert!(stage.take(client).starts_with("HTTP/1.1 503 ") && stage.is_closed(socket));
     assert_eq!(stage.worker.counts(), Counts::default());
 }
+
+#[test]
+fn an_older_image_that_is_gone_is_left_out_with_a_note() {
+    let host = Host::new(&["images.example"]);
+    let mut stage = stage(&host, &[("images.example", PUBLIC)]);
+    let body = r#"{"model":"mine","stream":true,"input":[{"role":"user","content":[
+        {"type":"input_text","text":"look"},
+        {"type":"input_image","image_url":"https://images.example/a.png?sig=hidden"}]},
+        {"type":"message","role":"assistant","content":[{"type":"output_text","text":"I see"}]},
+        {"role":"user","content":"go on"}]}"#;
+    let html = reply("200 OK", "content-type: text/html\r\n", b"<html>");
+    let moved = reply("302 X", "location: ftp://x.example/\r\n", b"");
+    for (reply, why) in [
+        (reply("403 Forbidden", "", b"expired"), "it is answered with status 403"),
+        (html, "is text/html"),
+        (moved, "cannot be followed"),
+    ] {
+        let client = stage.client();
+        stage.give(client, &post("/v1/responses", body));
+        serve(&mut stage, &host, &reply);
+        let provider = stage.sockets();
+        stage.give(provider, "");
+        let chat = finish(&mut stage, provider);
+        let note = r#"{"role":"user","content":"look\n[image left out: it "#;
+        assert!(chat.contains(note) && chat.contains(why), "{chat}");
+        assert!(!chat.contains("attachments") && !chat.contains("hidden"), "{chat}");
+        let told = stage.take(client);
+        assert!(told.contains("x-patchbay-dropped: input_image\r\n"), "{told}");
+        stage.end(provider);
+    }
+}

@@ -45,6 +45,8 @@ struct Going<'b> {
     /// Its number among those of the request.
     number: usize,
     shown: Shown<'b>,
+    /// It is the user's, in the newest message.
+    required: bool,
     /// What was read of its URL already.
     source: Option<Source>,
 }
@@ -56,8 +58,8 @@ pub(super) struct Images<'b> {
     seen: usize,
     /// So many of the first ones do not go.
     skipped: usize,
-    /// Those with a URL that have their places: where the id belongs, and the URL.
-    placed: Vec<(usize, Escaped<'b>, Going<'b>)>,
+    /// Those with a URL that have their places, and the URL. The index is for the reader.
+    placed: Vec<(Place, Escaped<'b>, Going<'b>)>,
     /// Images of a text that can have none, until a message of the user's can follow.
     carried: Vec<Going<'b>>,
     /// The image of the message that is being written.
@@ -78,17 +80,21 @@ impl<'b> Images<'b> {
         let mut images: Vec<Image> = Vec::new();
         let mut read: Vec<Escaped<'b>> = Vec::new();
         let mut places = Vec::with_capacity(self.placed.len());
-        for (at, url, Going { number, source, .. }) in self.placed {
+        for (mut place, url, Going { number, required, source, .. }) in self.placed {
             let known = read.iter().position(|known| *known == url);
             if known.is_none() {
                 let source = match source {
                     Some(source) => source,
                     None => image::read(&url.decode(), number, urls)?,
                 };
-                images.push(Image { number, source });
+                images.push(Image { number, required: false, source });
                 read.push(url);
             }
-            places.push(Place { at, image: known.unwrap_or(images.len() - 1) });
+            place.image = known.unwrap_or(images.len() - 1);
+            if let Some(image) = images.get_mut(place.image) {
+                image.required |= required;
+            }
+            places.push(place);
         }
         Ok((images, places))
     }
@@ -124,7 +130,8 @@ impl<'b> Body<'b, '_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let number = if self.quirks.images { self.images.next() } else { None };
-        let going = number.map(|number| self.going(number, shown)).transpose();
+        let required = user.is_some() && self.images.newest;
+        let going = number.map(|number| self.going(number, shown, required)).transpose();
         let note = match (going, user) {
             (Ok(Some(going)), Some(last)) => {
                 if self.images.attached.is_some() {
@@ -140,11 +147,8 @@ impl<'b> Body<'b, '_> {
                 Ok(FOLLOWS)
             }
             (Ok(None), _) => Err(LEFT_OUT.to_owned()),
-            (Err(failure), Some(_)) if self.images.newest => return Err(failure),
-            (Err(failure), _) => {
-                let why = image::why(&failure, number.unwrap_or_default());
-                Err(format!("[image left out: it {why}]"))
-            }
+            (Err(failure), _) if required => return Err(failure),
+            (Err(failure), _) => Err(image::left_out(&failure, number.unwrap_or_default())),
         };
         if std::mem::replace(gap, true) {
             out.extend_from_slice(GAP);
@@ -160,7 +164,7 @@ impl<'b> Body<'b, '_> {
     }
 
     /// Looks whether an image can go.
-    fn going(&self, number: usize, shown: Shown<'b>) -> Result<Going<'b>, Failure> {
+    fn going(&self, number: usize, shown: Shown<'b>, required: bool) -> Result<Going<'b>, Failure> {
         let source = match shown {
             Shown::Url(url) => {
                 // The same one again costs no memory, and what is only counted costs no time.
@@ -171,7 +175,7 @@ impl<'b> Body<'b, '_> {
             }
             Shown::File(id) => check_id(id, number).map(|()| None)?,
         };
-        Ok(Going { number, shown, source })
+        Ok(Going { number, shown, required, source })
     }
 
     /// Writes the messages of the user's that images follow in.
@@ -194,13 +198,19 @@ impl<'b> Body<'b, '_> {
             out.extend_from_slice(ALONE);
         }
         out.push(b'"');
+        let start = out.len();
         json::key("attachments", out);
         out.extend_from_slice(b"[\"");
-        match going.shown {
-            Shown::Url(url) => self.images.placed.push((out.len(), url, going)),
-            Shown::File(id) => out.extend_from_slice(id.raw().as_bytes()),
+        let at = out.len();
+        if let Shown::File(id) = going.shown {
+            out.extend_from_slice(id.raw().as_bytes());
         }
-        out.extend_from_slice(b"\"]}");
+        out.extend_from_slice(b"\"]");
+        if let Shown::Url(url) = going.shown {
+            let place = Place { at, member: start..out.len(), image: 0 };
+            self.images.placed.push((place, url, going));
+        }
+        out.push(b'}');
         last.seal();
     }
 }
