@@ -105,6 +105,9 @@ impl Writer<'_> {
             self.base64(numbers, out).ok_or_else(|| cursor.bad(Why::Range))?;
         } else {
             out.push(b'[');
+            if !numbers.split(',').all(is_finite) {
+                return Err(cursor.bad(Why::Range));
+            }
             out.extend_from_slice(numbers.as_bytes());
             out.push(b']');
         }
@@ -128,6 +131,13 @@ impl Writer<'_> {
         out.push(b'"');
         Some(())
     }
+}
+
+/// Whether a number is one that readers have room for. Without an exponent, a usual one is.
+fn is_finite(number: &str) -> bool {
+    const DIGITS_USUAL: usize = 300;
+    let usual = number.len() <= DIGITS_USUAL && !number.bytes().any(|b| b == b'e' || b == b'E');
+    usual || number.trim_ascii().parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// The inside of an array of at least one number and nothing else.
@@ -216,6 +226,14 @@ mod tests {
             assert_eq!(failure.status(), 502, "{reply}");
             assert!(failure.message.contains(told), "{reply}: {failure}");
         }
+        // What no reader has room for is no number, whatever form was asked for.
+        let digits = "4".repeat(400);
+        for number in ["1e999", "-144e540", &digits] {
+            let reply = format!("{{\"data\":[{{\"embedding\":[0.5, {number}]}}]}}");
+            let failure = decoded(&reply, &asked(1, false)).unwrap_err();
+            assert!(failure.message.contains("out of range"), "{number}: {failure}");
+        }
+        assert!(decoded(r#"{"data":[{"embedding":[1e-999, 1E5]}]}"#, &asked(1, false)).is_ok());
         assert!(GigaChatEmbeddings.decode(b"\xff", &asked(1, false), &mut Vec::new()).is_err());
     }
 
