@@ -10,6 +10,7 @@ use crate::dialect::pattern::place_of;
 use crate::dialect::{Decode, Encode};
 use crate::fault::{Failure, Fault, Kind};
 use crate::wire::json::{self, Bad, Cursor, Escaped};
+use crate::wire::lines;
 use crate::wire::sse::{self, Frame, Step};
 use learned::{Hit, Learned};
 use std::ops::Range;
@@ -25,6 +26,8 @@ pub enum Form {
     Stream,
     /// One JSON document.
     Document,
+    /// JSON Lines, of upstreams only.
+    Lines,
 }
 
 /// Turns one reply of an upstream into one reply for a client.
@@ -33,6 +36,7 @@ pub enum Form {
 /// body ended as its framing says, or [`fail`](Self::fail) when it did not.
 pub struct Transcoder {
     frames: sse::Decoder,
+    lines: lines::Decoder,
     learned: Learned,
     from: Form,
     decoder: Box<dyn Decode>,
@@ -110,13 +114,13 @@ impl Transcoder {
         frame_bytes_max: usize,
     ) -> Self {
         let output = match to {
-            Form::Stream => Output::Stream,
+            Form::Stream | Form::Lines => Output::Stream,
             Form::Document => Output::Document(Answer::default()),
         };
         let (mend, outcome) = Default::default();
         let side = ClientSide { mend, output, encoder, outcome };
-        let (frames, learned) = Default::default();
-        Self { frames, learned, from, decoder, side, frame_bytes_max }
+        let (frames, lines, learned) = Default::default();
+        Self { frames, lines, learned, from, decoder, side, frame_bytes_max }
     }
 
     /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
@@ -151,7 +155,9 @@ impl Transcoder {
     /// goes on with [`fail`](Self::fail).
     pub fn push(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> Result<usize, Fault> {
         let mut used = 0;
-        if self.from == Form::Stream {
+        if self.from == Form::Lines {
+            used = self.push_lines(input, now_s, out);
+        } else if self.from == Form::Stream {
             while !self.decoder.is_done() {
                 if self.frames.block_bytes().is_some_and(|seen| seen <= LOOKED_AT_AGAIN_MAX)
                     && let Some(hit) = self.learned.find(&input[used..])
@@ -193,15 +199,42 @@ impl Transcoder {
         Ok(used)
     }
 
+    fn push_lines(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> usize {
+        let mut used = 0;
+        while !self.decoder.is_done()
+            && let Some((line, bytes)) = self.lines.step(&input[used..])
+        {
+            used += bytes;
+            self.line(line, now_s, out);
+        }
+        used
+    }
+
+    fn line(&mut self, line: &[u8], now_s: u64, out: &mut Vec<u8>) {
+        let mut sink = self.side.sink(now_s, out);
+        let frame = Frame { name: b"", data: line };
+        if sink.frame(&mut *self.decoder, frame, line).is_err() {
+            self.side.outcome.bad_frames += 1;
+        }
+    }
+
     /// The body ended as its framing says; `rest` is what [`push`](Self::push) left. Appends the
     /// end of the client's reply: for a client that wants a document and a reply that failed,
     /// nothing (see [`outcome`](Self::outcome)).
     pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
+        if self.from == Form::Lines
+            && !self.decoder.is_done()
+            && let Some(line) = self.lines.finish(rest)
+        {
+            self.line(line, now_s, out);
+        }
         let mut sink = self.side.sink(now_s, out);
         if !self.decoder.is_done() {
             match self.from {
-                Form::Stream => {
-                    if let Step::Frame(frame) = self.frames.finish(rest) {
+                Form::Stream | Form::Lines => {
+                    if let (Form::Stream, Step::Frame(frame)) =
+                        (self.from, self.frames.finish(rest))
+                    {
                         sink.last_frame(&mut *self.decoder, frame, rest);
                     }
                     self.decoder.finish(&mut |event| match event {
@@ -223,7 +256,7 @@ impl Transcoder {
         if !self.decoder.is_done() {
             match self.from {
                 Form::Document => sink.failure(failure),
-                Form::Stream => self.decoder.finish(&mut |event| match event {
+                Form::Stream | Form::Lines => self.decoder.finish(&mut |event| match event {
                     // The decoder only knows that bytes are missing; the caller knows why.
                     Event::Fail(own) if own.fault.kind == Kind::Truncated => sink.failure(failure),
                     event => sink.event(event),

@@ -4,6 +4,8 @@ mod build;
 mod check;
 mod clients;
 mod credential;
+pub mod codex_home;
+pub mod exec;
 mod expand;
 mod file;
 mod nearest;
@@ -144,6 +146,8 @@ pub struct Provider {
     pub bridge: Option<String>,
     /// `instructions` for requests that have none, where the upstream wants some.
     pub instructions: Option<String>,
+    /// How it is run, where it is a local `codex exec`.
+    pub exec: Option<exec::Exec>,
 }
 
 /// A model as `GET /models` lists it.

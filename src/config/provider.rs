@@ -158,6 +158,7 @@ pub(super) fn provider(
         embeddings_model: written.embeddings_model.filter(|model| !model.is_empty()),
         bridge: wording(written.bridge, BRIDGE),
         instructions: wording(written.instructions, INSTRUCTIONS),
+        exec: None,
     })
 }
 

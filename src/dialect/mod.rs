@@ -6,6 +6,7 @@ pub mod codex;
 pub mod effort;
 pub mod embeddings;
 pub mod event;
+pub mod exec;
 pub mod faults;
 pub mod fold;
 pub mod gigachat;
@@ -40,7 +41,8 @@ use request::Request;
 use tools::ToolTable;
 
 /// Every dialect.
-pub static DIALECTS: &[&dyn Dialect] = &[&chat::Chat, &responses::Responses, &gigachat::GigaChat];
+pub static DIALECTS: &[&dyn Dialect] =
+    &[&chat::Chat, &responses::Responses, &gigachat::GigaChat, &exec::CodexExec];
 
 /// The dialect whose errors are those of all other operations of OpenAI's API.
 pub static OPENAI: &dyn Dialect = &chat::Chat;
@@ -228,6 +230,8 @@ pub struct Sent {
     /// Seed for the ids of calls that the upstream gives none: another one for every turn of a
     /// conversation, so that no id repeats in it.
     pub seed: u64,
+    /// The run, where the upstream is a local `codex exec`.
+    pub run: Option<Box<exec::Run>>,
 }
 
 /// What an encoder needs besides the request.

@@ -94,6 +94,8 @@ pub struct Settings<'a> {
     pub truncation: Option<Escaped<'a>>,
     pub max_tool_calls: Option<u64>,
     pub include_obfuscation: Option<bool>,
+    /// `x_codex`: how a local `codex exec` is to run, checked by its dialect.
+    pub x_codex: Option<Raw<'a>>,
     /// True when a Chat client used the legacy `functions` and must get `function_call` back.
     pub legacy_functions: bool,
 }

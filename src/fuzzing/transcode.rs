@@ -182,8 +182,8 @@ impl Setup {
                 }
                 None
             }
-            (Form::Stream, "chat") => readers::chat(out),
-            (Form::Stream, _) => readers::responses(out),
+            (_, "chat") => readers::chat(out),
+            _ => readers::responses(out),
         }
     }
 }
@@ -341,6 +341,14 @@ fn events(setup: &Setup, stream: &[u8]) -> Seen {
             }
             decoder.finish(&mut sink);
             assert!(grammar.is_over(), "the stream ended, the answer did not");
+        }
+        Form::Lines => {
+            for line in stream.split(|byte| *byte == b'\n') {
+                // As with frames.
+                let _ = decoder.frame(Frame { name: b"", data: line }, &mut sink);
+            }
+            decoder.finish(&mut sink);
+            assert!(grammar.is_over(), "the lines ended, the answer did not");
         }
         Form::Document => {
             if decoder.document(stream, &mut sink).is_ok() {

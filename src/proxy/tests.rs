@@ -155,6 +155,7 @@ impl Stage {
 
     fn with_tls(upstream: &str, tls: TlsTable, change: impl FnOnce(&mut Config)) -> Self {
         let provider = Provider {
+            exec: None,
             name: "up".to_owned(),
             dialect: dialect::by_name(upstream).unwrap(),
             url: Url {

@@ -5,5 +5,6 @@ pub mod coding;
 pub mod data_url;
 pub mod http1;
 pub mod json;
+pub mod lines;
 pub mod multipart;
 pub mod sse;

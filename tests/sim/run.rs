@@ -60,6 +60,7 @@ struct Run {
 
 fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<Provider, String> {
     Ok(Provider {
+        exec: None,
         name: name.to_owned(),
         dialect: dialect::by_name(dialect).ok_or(format!("no dialect {dialect}"))?,
         url: Url { tls: false, host: format!("{name}.sim"), port, path: path.to_owned() },

@@ -39,6 +39,7 @@ keys!(
         User = "user",
         Metadata = "metadata",
         Moderation = "moderation",
+        XCodex = "x_codex",
         Store = "store",
         Include = "include",
         Truncation = "truncation",
@@ -242,6 +243,7 @@ impl<'a> Reader<'a> {
             P::User => settings.user = Some(cursor.string()?),
             P::Metadata => settings.metadata = Some(of_kind(cursor, Kind::Object)?),
             P::Moderation => settings.moderation = Some(cursor.skip()?),
+            P::XCodex => settings.x_codex = Some(cursor.skip()?),
             P::Store => settings.store = Some(cursor.boolean()?),
             P::Truncation => {
                 let truncation = cursor.string()?;

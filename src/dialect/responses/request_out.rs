@@ -384,6 +384,7 @@ fn note_dropped(settings: &Settings<'_>, dropped: &mut Vec<String>) {
         ("prediction", settings.prediction),
         ("presence_penalty", settings.presence_penalty),
         ("frequency_penalty", settings.frequency_penalty),
+        ("x_codex", settings.x_codex),
     ] {
         if matters(value) {
             dropped.push(name.to_owned());

@@ -259,6 +259,7 @@ fn judge(conn: &Conn, improvised: bool) -> Vec<Message> {
 
 fn provider(name: &str, dialect: &str, port: u16) -> Option<Provider> {
     Some(Provider {
+        exec: None,
         name: name.to_owned(),
         dialect: dialect::by_name(dialect)?,
         url: Url { tls: false, host: format!("{name}.fuzz"), port, path: "/v1/x".to_owned() },

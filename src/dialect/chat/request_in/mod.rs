@@ -56,13 +56,14 @@ keys!(
         Moderation = "moderation",
         Modalities = "modalities",
         Audio = "audio",
+        XCodex = "x_codex",
     }
 );
 
 keys!(StreamKey { IncludeUsage = "include_usage", IncludeObfuscation = "include_obfuscation", });
 
 /// The body's own members.
-type Top<'a> = Members<'static, 'a, Parameter, 39>;
+type Top<'a> = Members<'static, 'a, Parameter, 40>;
 
 /// Most names noted as dropped, and the longest one: they end up in a response header.
 const DROPPED_MAX: usize = 32;

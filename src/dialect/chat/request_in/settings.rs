@@ -43,6 +43,7 @@ pub(super) fn read<'a>(top: &Top<'a>) -> Result<Settings<'a>, Failure> {
         user: top.string(P::User)?,
         metadata: top.object(P::Metadata)?,
         moderation: top.value(P::Moderation),
+        x_codex: top.value(P::XCodex),
         store: top.boolean(P::Store)?,
         include_sealed: replayed,
         stop: stop(top)?,

@@ -193,6 +193,9 @@ impl Body<'_, '_> {
     /// Parameters that only `OpenAI` knows; others refuse or ignore them.
     fn openai(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let settings = &self.request.settings;
+        if settings.x_codex.is_some_and(|value| !value.is_null()) {
+            self.drop("x_codex")?;
+        }
         if !self.quirks.openai_parameters {
             if settings.moderation.is_some_and(|value| !value.is_null()) {
                 self.drop("moderation")?;

@@ -70,6 +70,7 @@ pub(super) fn encode(
         answer: body.answer,
         dropped: body.dropped,
         seed,
+        ..Sent::default()
     })
 }
 

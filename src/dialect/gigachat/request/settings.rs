@@ -25,6 +25,7 @@ impl Body<'_, '_> {
             ("logit_bias", settings.logit_bias),
             ("moderation", settings.moderation),
             ("web_search_options", settings.web_search_options),
+            ("x_codex", settings.x_codex),
         ] {
             if value.is_some_and(|value| !matches!(value.text(), "null" | "{}")) {
                 self.drop(name)?;
