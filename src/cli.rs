@@ -74,7 +74,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", env = "PATCHBAY_CONFIG")]
     config: Option<PathBuf>,
 
-    /// A built-in configuration below the file: chatgpt, codex-backend or gigachat.
+    /// A built-in configuration below the file: chatgpt, codex-backend, codex-exec or gigachat.
     #[arg(long, value_name = "NAME", env = "PATCHBAY_PRESET")]
     preset: Option<String>,
 

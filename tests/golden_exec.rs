@@ -131,14 +131,6 @@ fn only_the_last_message_is_the_document_that_a_client_asked_for() {
 }
 
 #[test]
-fn a_threads_sum_becomes_the_turns_own_usage() {
-    let before =
-        Usage { input: 120, cached: 40, cache_write: 0, output: 15, reasoning: 5, total: 135 };
-    let answer = decode(recording("command"), Run { before, ..Run::default() });
-    assert_eq!(answer.usage, Some(before));
-}
-
-#[test]
 fn failures_are_failures_and_limits_are_limits() {
     for (name, kind, words) in [
         ("lost", Kind::Truncated, "stream closed before"),
@@ -251,7 +243,7 @@ fn a_conversation_is_told_turn_by_turn() {
     let body = json!({"model": "m", "messages": [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "What is in a.txt?"},
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]},
         {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "call_1", "type": "function",
             "function": {"name": "read", "arguments": "{\"path\":\"a.txt\"}"}}]},
         {"role": "tool", "tool_call_id": "call_1", "content": "hello"},
@@ -266,7 +258,8 @@ fn a_conversation_is_told_turn_by_turn() {
                     I look.\nMARK assistant calls read (call_1)\n{\"path\":\"a.txt\"}\n\
                     MARK result of call_1\nhello\nMARK user\nWell?\nMARK end\n";
     assert_eq!(turns, expected.replace("MARK", mark));
-    assert_eq!(run.images, ["data:image/png;base64,AA=="]);
+    assert_eq!((run.images.len(), run.images[0].extension), (1, "png"));
+    assert_eq!(run.images[0].bytes, b"\x89PNG\r\n\x1a\n");
     assert_eq!(dropped, ["tools", "temperature"]);
 }
 
@@ -337,8 +330,8 @@ fn exec() -> Exec {
         show_activity: false,
         local_only: false,
         allow_danger: false,
-        keep_threads: false,
         timeout: Duration::from_secs(120),
+        unset: Vec::new(),
         processes_max: 2,
         queue: Duration::from_secs(30),
     }
@@ -382,13 +375,31 @@ fn the_command_line_holds_known_words_only() {
         let (_, mut run, _) = encode("responses", &body).unwrap();
         let exec = Exec { allow_danger: danger, ..exec() };
         run.settle(&exec).unwrap();
-        let arguments = run.arguments(&exec, &Files::default());
+        let arguments = run.arguments(&Files::default());
         assert_eq!(arguments.join(" "), format!("{FRONT}{line}"), "{own}");
         let images = ["/tmp/a b.png".to_owned()];
-        let files = Files { images: &images, schema: Some("/tmp/s.json"), thread: None };
-        let with_files = run.arguments(&exec, &files);
+        let files = Files { images: &images, schema: Some("/tmp/s.json") };
+        let with_files = run.arguments(&files);
         let tail: Vec<&str> = with_files.iter().rev().take(3).map(String::as_str).collect();
         assert_eq!(tail, ["-", "--output-schema=/tmp/s.json", "--image=/tmp/a b.png"]);
+    }
+}
+
+#[test]
+fn no_file_of_this_machine_is_opened_and_nothing_is_fetched() {
+    for (url, status) in [
+        ("file:///etc/passwd", 400),
+        ("/etc/passwd", 400),
+        ("https://example.com/a.png", 400),
+        ("http://169.254.169.254/latest", 400),
+        ("data:image/png;base64,%%", 400),
+        ("data:image/png;base64,aGVsbG8=", 415),
+    ] {
+        let body = json!({"model": "m", "input": [{"role": "user", "content": [
+            {"type": "input_image", "image_url": url}]}]});
+        let failure = encode("responses", &body).unwrap_err();
+        assert_eq!(failure.status(), status, "{url}: {failure:?}");
+        assert!(failure.message.contains("image 1"), "{failure:?}");
     }
 }
 

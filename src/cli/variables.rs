@@ -3,10 +3,13 @@
 
 use super::{Cli, Command, Flags};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is read when no file is named.
 const USUAL: &str = ".env";
+
+/// The variable that names another one to users of this preset.
+const NAMED: (&str, &str) = ("codex-exec", "CODEX_ENV_FILE");
 
 /// The variables of a file, in its order.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ pub(crate) fn parse() -> Result<(Cli, Variables), String> {
     let usual = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&usual).unwrap_or_else(|why| why.exit());
     let variables = match &cli.command {
-        Command::Serve(args) => of_flags(args.flags(), Some(Path::new(USUAL)))?,
+        Command::Serve(args) => of_flags(args.flags(), Some(&usual_file(args.flags())))?,
         // The working directory of `run` is the client's: a stranger's repository, perhaps.
         Command::Run(args) => of_flags(args.flags(), None)?,
         Command::Demo(_) | Command::Auth(_) | Command::Bench(_) | Command::Mock(_) => {
@@ -63,10 +66,17 @@ pub(crate) fn parse() -> Result<(Cli, Variables), String> {
     Ok((cli, variables))
 }
 
+/// The file that is read when no flag names one. One that a variable names has to be there.
+fn usual_file(flags: &Flags) -> PathBuf {
+    let (preset, variable) = NAMED;
+    let named = std::env::var_os(variable).filter(|_| flags.preset.as_deref() == Some(preset));
+    named.filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from(USUAL), PathBuf::from)
+}
+
 fn of_flags(flags: &Flags, usual: Option<&Path>) -> Result<Variables, String> {
     match (&flags.env_file, usual) {
         (Some(path), _) => Variables::read(path),
-        (None, Some(path)) if path.exists() => Variables::read(path),
+        (None, Some(path)) if path.exists() || path != Path::new(USUAL) => Variables::read(path),
         (None, _) => Ok(Variables::default()),
     }
 }

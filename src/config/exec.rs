@@ -1,7 +1,18 @@
 //! A local `codex exec` as an upstream: how it is run.
 
-use std::path::PathBuf;
+use super::build::{World, file_of, path_of};
+use super::file;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Efforts that the CLI knows (`model_reasoning_effort`).
+pub const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"];
+/// A whole run, unless the file says otherwise, in seconds.
+const TIMEOUT_S: u32 = 120;
+/// Runs at once.
+const PROCESSES_MAX: u32 = 2;
+/// How long a request waits for its run to begin, in seconds.
+const QUEUE_S: u32 = 30;
 
 /// How the runs of one provider are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +37,10 @@ pub struct Exec {
     pub local_only: bool,
     /// Whether a request may ask for [`Sandbox::DangerFullAccess`].
     pub allow_danger: bool,
-    /// Keep the CLI's threads, so that a session can go on with one.
-    pub keep_threads: bool,
     /// A whole run.
     pub timeout: Duration,
+    /// Variables of this process's environment that a run does not see.
+    pub unset: Vec<String>,
     /// Runs at once.
     pub processes_max: usize,
     /// How long a request waits for its run to begin.
@@ -67,4 +78,63 @@ impl Sandbox {
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
+}
+
+/// Reads the `exec` table of a provider.
+///
+/// # Errors
+/// Which key is wrong, and what it may be.
+pub(super) fn exec(written: file::Exec, folder: &Path, world: World<'_>) -> Result<Exec, String> {
+    let path = |path| file_of(path, folder, world);
+    let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let command = match written.command.filter(|path| !path.as_os_str().is_empty()) {
+        None => PathBuf::from("codex"),
+        // A name alone is looked for in `PATH`.
+        Some(name) if name.components().count() == 1 && !name.starts_with("~") => name,
+        Some(command) => path_of(&command, folder, world)?,
+    };
+    let sandbox = match text(written.sandbox) {
+        None => Sandbox::default(),
+        Some(name) => Sandbox::by_name(&name).ok_or_else(|| {
+            let known = Sandbox::ALL.map(Sandbox::name).join(", ");
+            format!("exec: the sandbox `{name}` is unknown; known: {known}")
+        })?,
+    };
+    let allow_danger = written.allow_danger_full_access.is_some_and(|it| it.0);
+    if sandbox == Sandbox::DangerFullAccess && !allow_danger {
+        return Err(
+            "exec: the sandbox `danger-full-access` needs `allow_danger_full_access`, or the \
+                    variable CODEX_ALLOW_DANGER_FULL_ACCESS=1 with the preset"
+                .to_owned(),
+        );
+    }
+    let effort = text(written.effort);
+    if let Some(effort) = effort.as_deref().filter(|it| !EFFORTS.contains(it)) {
+        let known = EFFORTS.join(", ");
+        return Err(format!("exec: the effort `{effort}` is unknown; known: {known}"));
+    }
+    let number = |written: Option<super::value::Number>, usual: u32, name: &str| match written
+        .and_then(|it| it.0)
+        .unwrap_or(usual)
+    {
+        0 => Err(format!("exec: {name} must be at least 1")),
+        number => Ok(number),
+    };
+    let seconds = |number: u32| Duration::from_secs(u64::from(number));
+    Ok(Exec {
+        command,
+        workdir: path(written.workdir)?.unwrap_or_else(|| folder.to_owned()),
+        home: path(written.home)?,
+        sandbox,
+        network_access: written.network_access.is_some_and(|it| it.0),
+        effort,
+        hide_reasoning: written.hide_reasoning.is_some_and(|it| it.0),
+        show_activity: written.show_activity.is_some_and(|it| it.0),
+        local_only: written.local_only.is_some_and(|it| it.0),
+        allow_danger,
+        unset: written.unset.0,
+        timeout: seconds(number(written.timeout_s, TIMEOUT_S, "timeout_s")?),
+        processes_max: number(written.processes_max, PROCESSES_MAX, "processes_max")? as usize,
+        queue: seconds(number(written.queue_s, QUEUE_S, "queue_s")?),
+    })
 }

@@ -150,6 +150,27 @@ pub(super) struct Provider {
     /// What requests say of the upstream's filter of profanity.
     #[serde(default)]
     pub(super) profanity_check: Choice,
+    pub(super) exec: Option<Exec>,
+}
+
+/// `[providers.NAME.exec]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Exec {
+    pub(super) command: Option<PathBuf>,
+    pub(super) workdir: Option<PathBuf>,
+    pub(super) home: Option<PathBuf>,
+    pub(super) sandbox: Option<String>,
+    pub(super) network_access: Option<Switch>,
+    pub(super) effort: Option<String>,
+    pub(super) hide_reasoning: Option<Switch>,
+    pub(super) show_activity: Option<Switch>,
+    pub(super) local_only: Option<Switch>,
+    pub(super) allow_danger_full_access: Option<Switch>,
+    pub(super) unset: Names,
+    pub(super) timeout_s: Option<Number>,
+    pub(super) processes_max: Option<Number>,
+    pub(super) queue_s: Option<Number>,
 }
 
 /// `credential = { kind = "...", ... }`, or a list of such tables.

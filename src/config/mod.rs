@@ -3,8 +3,8 @@
 mod build;
 mod check;
 mod clients;
-mod credential;
 pub mod codex_home;
+mod credential;
 pub mod exec;
 mod expand;
 mod file;

@@ -6,6 +6,7 @@ use super::nearest::nearest;
 pub const PRESETS: &[(&str, &str)] = &[
     ("chatgpt", include_str!("../presets/chatgpt.toml")),
     ("codex-backend", include_str!("../presets/codex-backend.toml")),
+    ("codex-exec", include_str!("../presets/codex-exec.toml")),
     ("gigachat", include_str!("../presets/gigachat.toml")),
 ];
 

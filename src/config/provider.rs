@@ -2,6 +2,7 @@
 
 use super::build::{Overrides, World, absolute, file_of};
 use super::credential;
+use super::exec;
 use super::file::{self, File};
 use super::value::{Switch, Wording};
 use super::{CertificateFiles, Model, Provider, UpstreamTls, Url};
@@ -19,6 +20,8 @@ const INSTRUCTIONS: &str = include_str!("../presets/instructions.md");
 const OPENAI: &str = "https://api.openai.com/v1/chat/completions";
 /// And the variable with its key.
 const OPENAI_KEY: &str = "OPENAI_API_KEY";
+/// The dialect whose upstream is a command.
+const RUNS: &str = "codex-exec";
 /// The provider that flags describe.
 const FLAGS_PROVIDER: &str = "upstream";
 /// Header fields that the proxy writes itself.
@@ -109,7 +112,7 @@ pub(super) fn apply_upstream(file: &mut File, overrides: &Overrides) -> Result<(
 
 pub(super) fn provider(
     name: &str,
-    written: file::Provider,
+    mut written: file::Provider,
     folder: &Path,
     world: World<'_>,
 ) -> Result<Provider, String> {
@@ -117,10 +120,13 @@ pub(super) fn provider(
     if name.is_empty() || !name.bytes().all(legal) {
         return Err("a provider's name is made of letters, digits, `-`, `_` and `.`".to_owned());
     }
-    let Some(url) = written.url.as_deref().filter(|url| !url.is_empty()) else {
-        return Err("needs a `url`, or the flag --upstream-url".to_owned());
+    let runs = written.dialect.as_deref() == Some(RUNS);
+    let url = place(written.url.as_deref().filter(|url| !url.is_empty()), runs)?;
+    let exec = match (written.exec.take(), runs) {
+        (Some(_), false) => return Err(format!("`exec` is for the dialect `{RUNS}`")),
+        (table, true) => Some(exec::exec(table.unwrap_or_default(), folder, world)?),
+        (None, false) => None,
     };
-    let url = Url::parse(url)?;
     let host = url.host.clone();
     let dialect = dialect_of(written.dialect.as_deref(), &url)?;
     let quirks = quirks(dialect, &url.host, &written)?;
@@ -154,12 +160,24 @@ pub(super) fn provider(
         quirks,
         models,
         allow,
-        list_models: written.list_models.is_some_and(|switch| switch.0),
+        list_models: written.list_models.map_or(runs, |switch| switch.0),
         embeddings_model: written.embeddings_model.filter(|model| !model.is_empty()),
         bridge: wording(written.bridge, BRIDGE),
         instructions: wording(written.instructions, INSTRUCTIONS),
-        exec: None,
+        exec,
     })
+}
+
+/// Where a provider is; one that `runs` a command is nowhere.
+fn place(url: Option<&str>, runs: bool) -> Result<Url, String> {
+    match (url, runs) {
+        (Some(_), true) => Err(format!("the dialect `{RUNS}` runs a command: it has no url")),
+        (Some(url), false) => Url::parse(url),
+        (None, true) => {
+            Ok(Url { tls: false, host: "localhost".to_owned(), port: 0, path: String::new() })
+        }
+        (None, false) => Err("needs a `url`, or the flag --upstream-url".to_owned()),
+    }
 }
 
 /// What is known of an upstream's habits, and over that what is written of them.

@@ -136,6 +136,11 @@ impl Call {
         intake: &Intake,
         body: Vec<u8>,
     ) -> Result<(), Failure> {
+        if provider.exec.is_some() {
+            // To a command the body is all.
+            self.outgoing = Outgoing { body, ..Outgoing::default() };
+            return Ok(());
+        }
         let url = self.detour().unwrap_or(&provider.url);
         let path = match &self.place {
             Place::Beside(path) => Cow::Owned(url.beside(provider.dialect.path(), path).path),

@@ -73,6 +73,16 @@ impl ModelBoard {
         })
     }
 
+    /// Notes a list that somebody keeps fresh, so that nobody has to ask for it.
+    pub(crate) fn pin(&self, provider: usize, list: &Arc<[Listed]>) {
+        self.put(provider, list, u64::MAX - GOOD_S);
+    }
+
+    /// The last list of an upstream.
+    pub(crate) fn list(&self, provider: usize) -> Option<Arc<[Listed]>> {
+        self.with(provider, |slot| slot.list.as_ref().map(|(list, _)| Arc::clone(list)))
+    }
+
     fn put(&self, provider: usize, list: &Arc<[Listed]>, unix_s: u64) {
         self.with(provider, |slot| {
             *slot = Slot { list: Some((Arc::clone(list), unix_s)), failure: None };
@@ -172,6 +182,8 @@ impl Ask {
             match known {
                 Known::List(list) => listing.found.push((index, list)),
                 Known::Failure(failure) => listing.failure = Some(failure),
+                // A command is asked elsewhere.
+                Known::Nothing if provider.exec.is_some() => {}
                 Known::Nothing => listing.left.push_back(index),
             }
         }

@@ -5,6 +5,7 @@ use crate::config::Url;
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
 use crate::proxy::desk::Job;
+use crate::proxy::launch::{Launch, Progress};
 use crate::proxy::meter::Calls;
 use crate::proxy::token::Caller;
 use std::io;
@@ -145,6 +146,25 @@ pub trait Net {
     /// again where there will be no other.
     fn token_refused(&mut self, provider: usize, caller: Option<&Arc<Caller>>, token: &Arc<Token>) {
         let _ = (provider, caller, token);
+    }
+
+    /// Runs a command as soon as it is its turn; the driver says
+    /// [`Worker::launches_changed`](crate::proxy::worker::Worker::launches_changed) after every step
+    /// of it.
+    fn launch(&mut self, launch: &Arc<Launch>) {
+        let message = "no command can be run here";
+        let failure = Failure::new(Fault::proxy(Kind::Server), message);
+        launch.note(Progress::Failed(Arc::new(failure)));
+    }
+
+    /// Makes a socket of a run that has started, once: what is written to it is the command's standard
+    /// input, what is read its standard output, and its end is the command's.
+    ///
+    /// # Errors
+    /// There is no such run (any more), or no room for a socket.
+    fn adopt(&mut self, launch: &Launch) -> io::Result<SocketId> {
+        let _ = launch;
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// Has a request translated elsewhere, so that nobody waits for it but its client; the driver

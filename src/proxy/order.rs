@@ -1,6 +1,7 @@
 //! A client's request made into an upstream's: decode, route, encode, and a head from parsed parts.
 
 use crate::config::{Config, Credential, Defaults, Provider};
+use crate::dialect::exec;
 use crate::dialect::ids::Ids;
 use crate::dialect::peek::{self, Peek};
 use crate::dialect::request::Request;
@@ -150,6 +151,8 @@ pub(crate) struct Order {
     pub(crate) stream: bool,
     /// Memory that is needed no more.
     pub(crate) spent: Vec<u8>,
+    /// The run, where the upstream is a command; taken when it begins.
+    pub(crate) run: Option<Box<exec::Run>>,
     /// What was dropped on the way.
     pub(crate) dropped: String,
     /// Images whose ids belong into the request, which is not written before they are known.
@@ -213,6 +216,7 @@ impl Order {
             encode(&request, config, provider, target.model, room_for(&text, memory))?
         };
         let (images, places) = (take(&mut sent.images), take(&mut sent.places));
+        let run = settle_run(&mut sent, provider)?;
         let told = if relayed { &[][..] } else { &request.dropped[..] };
         let dropped = dropped_header(told, &sent.dropped);
         // Sealed reasoning is of use only if a client can give it back.
@@ -220,10 +224,7 @@ impl Order {
         let reply =
             Reply { ids, created_at: unix_s, codex: intake.codex, done_marker: !intake.codex };
         let encoder = intake.dialect.encoder(&request, reply);
-        let mut decoder = provider.dialect.decoder(sent, &provider.quirks);
-        if let Some(stop) = request.settings.stop.filter(|_| !provider.dialect.takes_stop()) {
-            decoder = stops::cut_at(stop, decoder);
-        }
+        let decoder = decoder(provider, sent, &request);
         let stream = request.stream || provider.quirks.forced_stream;
         let session = request.settings.prompt_cache_key.map(|key| key.decode().into_owned());
         let mut order = Self {
@@ -233,6 +234,7 @@ impl Order {
             model_back: (target.model != model).then(|| model.clone()),
             stream: request.stream,
             spent: Vec::new(),
+            run,
             dropped,
             album: None,
             relayed,
@@ -373,6 +375,24 @@ fn encode(
     };
     let sent = provider.dialect.encode_request(request, &target, &mut body)?;
     Ok((sent, body))
+}
+
+/// A decoder for the reply; where the upstream knows no stop sequences, it looks for them itself.
+fn decoder(provider: &Provider, sent: Sent, request: &Request<'_>) -> Box<dyn Decode> {
+    let decoder = provider.dialect.decoder(sent, &provider.quirks);
+    match request.settings.stop.filter(|_| !provider.dialect.takes_stop()) {
+        Some(stop) => stops::cut_at(stop, decoder),
+        None => decoder,
+    }
+}
+
+/// Completes the run that a request asks for by what the provider says; the reply's decoder keeps what
+/// it needs of it.
+fn settle_run(sent: &mut Sent, provider: &Provider) -> Result<Option<Box<exec::Run>>, Failure> {
+    let (Some(exec), Some(mut run)) = (&provider.exec, sent.run.take()) else { return Ok(None) };
+    run.settle(exec)?;
+    sent.run = Some(Box::new(run.without_files()));
+    Ok(Some(run))
 }
 
 /// What decides where a request goes. One that was read says it; of one that was not, it is looked

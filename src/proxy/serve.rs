@@ -433,6 +433,10 @@ impl<N: Net> Worker<N> {
             Stage::Token => {
                 (Fault::upstream(Kind::Timeout), "no token for the provider was to be had in time")
             }
+            Stage::Seek if let Some(failure) = exchange.no_run() => {
+                self.fail(client, exchange, &failure, now);
+                return;
+            }
             Stage::Seek => match self.got_through(now) {
                 // Others get through, so its turn will come.
                 Some(at) if exchange.parked == Some(Parked::Slot) => {

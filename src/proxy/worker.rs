@@ -96,6 +96,7 @@ pub struct Worker<N: Net> {
     for_name: Vec<(usize, u32)>,
     for_order: Vec<(usize, u32)>,
     for_token: Vec<(usize, u32)>,
+    for_launch: Vec<(usize, u32)>,
     accept_at: Option<Instant>,
     drain_until: Option<Instant>,
 }
@@ -130,6 +131,7 @@ impl<N: Net> Worker<N> {
             for_name: Vec::new(),
             for_order: Vec::new(),
             for_token: Vec::new(),
+            for_launch: Vec::new(),
             accept_at: None,
             drain_until: None,
         };
@@ -201,6 +203,14 @@ impl<N: Net> Worker<N> {
     pub fn tokens_changed(&mut self) {
         for (slot, serial) in std::mem::take(&mut self.for_token) {
             self.call(slot, serial, Parked::Token);
+        }
+    }
+
+    /// Runs of commands started, failed to, or ended: exchanges that wait for that go on in the next
+    /// turn.
+    pub fn launches_changed(&mut self) {
+        for (slot, serial) in std::mem::take(&mut self.for_launch) {
+            self.call(slot, serial, Parked::Launch);
         }
     }
 
@@ -483,6 +493,7 @@ impl<N: Net> Worker<N> {
                 Some(Parked::Order) => self.for_order.push(entry),
                 Some(Parked::Name) => self.for_name.push(entry),
                 Some(Parked::Token) => self.for_token.push(entry),
+                Some(Parked::Launch) => self.for_launch.push(entry),
                 None => {}
             }
         }
@@ -518,6 +529,12 @@ impl<N: Net> Worker<N> {
     pub(crate) fn hold(&mut self, mut upstream: Box<Upstream>) -> Held {
         upstream.counted = true;
         self.connecting += 1;
+        let slot = self.insert(Conn::Taken);
+        Held { slot, upstream }
+    }
+
+    /// A place for a run of a command, which needs no connect.
+    pub(crate) fn hold_run(&mut self, upstream: Box<Upstream>) -> Held {
         let slot = self.insert(Conn::Taken);
         Held { slot, upstream }
     }

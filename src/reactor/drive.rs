@@ -118,6 +118,9 @@ impl Drive {
                 if notes.tokens() {
                     worker.tokens_changed();
                 }
+                if notes.launches() {
+                    worker.launches_changed();
+                }
             }
             next = worker.turn(&ready, time);
             if worker.shutdown_requested()

@@ -1,6 +1,7 @@
 //! The thread that starts the workers, hears of signals, and ends them in order.
 
 use super::capture::Scribe;
+use super::children::{self, Children};
 use super::drive::{Drive, seed};
 use super::poll::{self, MioNet};
 use super::resolve::Resolver;
@@ -58,6 +59,7 @@ pub struct Proxy {
     sender: Sender<Notice>,
     mailbox: Receiver<Notice>,
     scribe: Option<Scribe>,
+    children: Children,
 }
 
 impl Proxy {
@@ -67,6 +69,7 @@ impl Proxy {
     /// What could not be set up, in words for people.
     pub fn start(config: &Arc<Config>, tls: &Arc<TlsTable>) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot start: {error}");
+        Children::prepare(config)?;
         let (recorder, scribe) = Scribe::start(config)?.unzip();
         let mut addresses = Vec::new();
         let mut listeners: Vec<Vec<_>> = (0..config.workers).map(|_| Vec::new()).collect();
@@ -92,18 +95,24 @@ impl Proxy {
         let strangers = strangers.then(|| Resolver::start_for_strangers(wakes.clone()));
         let strangers = strangers.transpose().map_err(failed)?;
         let tokens = Tokens::start(config, tls, &wakes)?;
+        let children = Children::new(Arc::clone(config));
         let (sender, mailbox) = channel();
-        let drain = config.timeouts.drain;
-        let mut proxy = Self { addresses, wakes, running: 0, drain, sender, mailbox, scribe };
+        let (running, drain) = (0, config.timeouts.drain);
+        let mut proxy =
+            Self { addresses, wakes, running, drain, sender, mailbox, scribe, children };
+        let children = proxy.children.clone();
         let limits = Arc::new(LimitTable::new(config, Instant::now(), seed()));
+        children::discover(config, limits.models()).map_err(failed)?;
         for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
             let (config, tls) = (Arc::clone(config), Arc::clone(tls));
+            let launcher = children.launcher(drive.wake());
             let (limits, resolver, tokens) =
                 (Arc::clone(&limits), resolver.clone(), tokens.clone());
             let worker = drive.worker(config, tls, limits, listeners, resolver, tokens);
             let mut worker = worker.map_err(failed)?;
             worker.net_mut().record_with(recorder.clone());
             worker.net_mut().resolve_strangers_with(strangers.clone());
+            worker.net_mut().run_with(launcher);
             let keeper = proxy.mailbox();
             let run = move || run(drive, worker, &keeper);
             let name = format!("worker-{index}");
@@ -185,11 +194,13 @@ impl Proxy {
                 Err(_) => return,
             }
         }
-        self.finish_captures();
+        self.finish();
     }
 
-    /// The workers are gone: waits for what they left to be written down.
-    fn finish_captures(&self) {
+    /// The workers are gone: waits for the processes that they ran to end, and for what they left to
+    /// be written down.
+    fn finish(&self) {
+        self.children.finish(PATIENCE);
         if let Some(scribe) = &self.scribe {
             scribe.finish(PATIENCE);
         }
@@ -206,6 +217,7 @@ impl Proxy {
             match self.mailbox.recv_timeout(left) {
                 Ok(Notice::Signal(signal)) => {
                     self.wakes.iter().for_each(|wake| wake.stop());
+                    self.children.finish(PATIENCE);
                     return Ending::Signal(signal);
                 }
                 Ok(Notice::Worker(words)) => {
@@ -223,7 +235,7 @@ impl Proxy {
                 }
             }
         }
-        self.finish_captures();
+        self.finish();
         if failed { Ending::Failed } else { Ending::Drained }
     }
 }

@@ -1,6 +1,7 @@
 //! Ring 4: system calls, the clock and threads. Everything that blocks or ticks lives here.
 
 mod capture;
+mod children;
 mod desk;
 mod drive;
 mod keeper;

@@ -1,16 +1,19 @@
 //! Sockets over `mio`: edge-triggered, registered once for both directions, never re-armed.
 
 use super::capture::Recorder;
+use super::children::{Guard, Launcher};
 use super::desk::Desk;
 use super::resolve::Resolver;
 use super::tokens::Tokens;
+use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Record;
 use crate::proxy::desk::Job;
+use crate::proxy::launch::{Launch, Progress};
 use crate::proxy::meter::Calls;
 use crate::proxy::net::{self, Lookup, Net, Ready, SocketId, TokenState};
 use crate::proxy::token::Caller;
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read as _, Write as _};
@@ -28,6 +31,11 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 enum Io {
     Listener(TcpListener),
     Stream(TcpStream),
+    /// A run's standard input and output, and what ends it.
+    Run {
+        stream: UnixStream,
+        _guard: Guard,
+    },
 }
 
 /// A slot of the table. The generation goes up when the slot is emptied.
@@ -47,6 +55,7 @@ pub struct MioNet {
     strangers: Option<Resolver>,
     tokens: Tokens,
     desk: Desk,
+    launcher: Option<Launcher>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     recorder: Option<Recorder>,
@@ -64,6 +73,7 @@ impl MioNet {
             desk,
             slots: Vec::new(),
             free: Vec::new(),
+            launcher: None,
             recorder: None,
             calls: Calls::default(),
         }
@@ -82,6 +92,11 @@ impl MioNet {
     /// Looks names up that clients choose with this resolver.
     pub(super) fn resolve_strangers_with(&mut self, resolver: Option<Resolver>) {
         self.strangers = resolver;
+    }
+
+    /// Runs commands with this launcher.
+    pub(super) fn run_with(&mut self, launcher: Launcher) {
+        self.launcher = Some(launcher);
     }
 
     /// Takes over a listener that is bound and does not block.
@@ -122,6 +137,7 @@ impl MioNet {
                 self.registry.register(listener, token, Interest::READABLE)?;
             }
             Io::Stream(stream) => self.registry.register(stream, token, both)?,
+            Io::Run { stream, .. } => self.registry.register(stream, token, both)?,
         }
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             self.free.pop();
@@ -133,15 +149,21 @@ impl MioNet {
         Ok(SocketId { slot, generation: 0 })
     }
 
-    /// The stream behind an id that is alive.
-    fn stream(&self, socket: SocketId) -> io::Result<&TcpStream> {
+    /// What is behind an id that is alive.
+    fn io(&self, socket: SocketId) -> io::Result<&Io> {
         match self.slots.get(socket.slot as usize) {
-            Some(Slot { generation, io: Some(Io::Stream(stream)), .. })
-                if *generation == socket.generation =>
-            {
-                Ok(stream)
+            Some(Slot { generation, io: Some(io), .. }) if *generation == socket.generation => {
+                Ok(io)
             }
             _ => Err(dead()),
+        }
+    }
+
+    /// The connection behind an id that is alive.
+    fn stream(&self, socket: SocketId) -> io::Result<&TcpStream> {
+        match self.io(socket)? {
+            Io::Stream(stream) => Ok(stream),
+            Io::Listener(_) | Io::Run { .. } => Err(dead()),
         }
     }
 }
@@ -200,9 +222,14 @@ impl Net for MioNet {
 
     fn read(&mut self, socket: SocketId, into: &mut [u8]) -> io::Result<usize> {
         self.calls.reads += 1;
-        let mut stream = self.stream(socket)?;
+        let io = self.io(socket)?;
         loop {
-            match stream.read(into) {
+            let read = match io {
+                Io::Stream(stream) => (&*stream).read(into),
+                Io::Run { stream, .. } => (&*stream).read(into),
+                Io::Listener(_) => return Err(dead()),
+            };
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
@@ -211,9 +238,14 @@ impl Net for MioNet {
 
     fn write(&mut self, socket: SocketId, from: &[u8]) -> io::Result<usize> {
         self.calls.writes += 1;
-        let mut stream = self.stream(socket)?;
+        let io = self.io(socket)?;
         loop {
-            match stream.write(from) {
+            let written = match io {
+                Io::Stream(stream) => (&*stream).write(from),
+                Io::Run { stream, .. } => (&*stream).write(from),
+                Io::Listener(_) => return Err(dead()),
+            };
+            match written {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
@@ -232,9 +264,11 @@ impl Net for MioNet {
 
     fn shutdown(&mut self, socket: SocketId) {
         self.calls.shutdowns += 1;
-        if let Ok(stream) = self.stream(socket) {
-            let _ = stream.shutdown(Shutdown::Write);
-        }
+        let _ = match self.io(socket) {
+            Ok(Io::Stream(stream)) => stream.shutdown(Shutdown::Write),
+            Ok(Io::Run { stream, .. }) => stream.shutdown(Shutdown::Write),
+            Ok(Io::Listener(_)) | Err(_) => Ok(()),
+        };
     }
 
     fn close(&mut self, socket: SocketId) {
@@ -259,6 +293,22 @@ impl Net for MioNet {
             Some(resolver) => resolver.resolve(host, port),
             None => Lookup::Failed("no names of clients are looked up here".to_owned()),
         }
+    }
+
+    fn launch(&mut self, launch: &Arc<Launch>) {
+        match &self.launcher {
+            Some(launcher) => launcher.launch(launch),
+            None => launch.note(Progress::Failed(Arc::new(Failure::new(
+                Fault::proxy(Kind::Server),
+                "no command can be run here",
+            )))),
+        }
+    }
+
+    fn adopt(&mut self, launch: &Launch) -> io::Result<SocketId> {
+        let found = self.launcher.as_ref().and_then(|launcher| launcher.take(launch.id()));
+        let (stream, guard) = found.ok_or_else(dead)?;
+        self.insert(Io::Run { stream: UnixStream::from_std(stream), _guard: guard })
     }
 
     fn translate(&mut self, job: Job) -> Option<Job> {

@@ -8,6 +8,7 @@ const DRAIN: u8 = 2;
 const STOP: u8 = 4;
 const TOKENS: u8 = 8;
 const ORDERS: u8 = 16;
+const LAUNCHES: u8 = 32;
 
 /// Wakes one worker and leaves it a note.
 #[derive(Debug)]
@@ -34,6 +35,11 @@ impl Notes {
     /// Requests were translated.
     pub(super) fn orders(self) -> bool {
         self.0 & ORDERS != 0
+    }
+
+    /// Processes started, failed to, or ended.
+    pub(super) fn launches(self) -> bool {
+        self.0 & LAUNCHES != 0
     }
 
     /// Finish what runs, take nothing new.
@@ -65,6 +71,11 @@ impl Wake {
     /// Says that requests were translated.
     pub(super) fn orders(&self) {
         self.note(ORDERS);
+    }
+
+    /// Says that processes started, failed to, or ended.
+    pub(super) fn launches(&self) {
+        self.note(LAUNCHES);
     }
 
     /// Asks to finish what runs and to take nothing new.

@@ -22,6 +22,9 @@ pub(super) struct Decoder {
     next: u32,
     /// Ordinal of the next message.
     message: u32,
+    /// The id of the thread.
+    thread: String,
+    /// An answer is told of with its first part: until then its failure can be a status.
     started: bool,
     /// A message that is not known to be whole.
     held: Option<String>,
@@ -54,6 +57,7 @@ impl Decoder {
             run: sent.run.map(|run| *run).unwrap_or_default(),
             next: 0,
             message: 0,
+            thread: String::new(),
             started: false,
             held: None,
             said: Vec::new(),
@@ -66,7 +70,7 @@ impl Decoder {
 
     fn take(&mut self, line: &Line<'_>, sink: &mut Sink<'_>) {
         match line.kind.raw() {
-            "thread.started" => self.start(line.thread, sink),
+            "thread.started" => line.thread.raw().clone_into(&mut self.thread),
             "item.started" => self.act(sink),
             "item.completed" => self.item(&line.item, sink),
             "error" if is_passing(line.message) => {
@@ -74,7 +78,8 @@ impl Decoder {
                 self.again = Some(0);
             }
             "turn.completed" => {
-                self.usage = line.usage.map(|sum| since(sum, self.run.before));
+                // The sum over the thread, which has no other turn.
+                self.usage = line.usage;
                 self.stop(Stop::End, sink);
             }
             "turn.failed" => match fault::read(&line.message.decode()) {
@@ -170,7 +175,7 @@ impl Decoder {
     }
 
     fn part(&mut self, kind: Part<'_>, text: Escaped<'_>, sink: &mut Sink<'_>) {
-        self.start(Escaped::EMPTY, sink);
+        self.start(sink);
         let part = self.next;
         self.next += 1;
         sink(Event::Open { part, kind });
@@ -178,9 +183,10 @@ impl Decoder {
         sink(Event::Close { part });
     }
 
-    fn start(&mut self, thread: Escaped<'_>, sink: &mut Sink<'_>) {
+    fn start(&mut self, sink: &mut Sink<'_>) {
         if !std::mem::replace(&mut self.started, true) {
-            sink(Event::Start { id: thread, model: Escaped::EMPTY });
+            let id = Escaped::trusted(&self.thread);
+            sink(Event::Start { id, model: Escaped::EMPTY });
         }
     }
 
@@ -191,7 +197,7 @@ impl Decoder {
             self.fail(&Failure::new(Fault::upstream(Kind::BadReply), message), sink);
             return;
         }
-        self.start(Escaped::EMPTY, sink);
+        self.start(sink);
         if let Some(usage) = self.usage {
             sink(Event::Usage(usage));
         }
@@ -242,18 +248,4 @@ impl Decode for Decoder {
 /// Whether the agent tells of trouble that it goes on after.
 fn is_passing(message: Escaped<'_>) -> bool {
     message.raw().starts_with("Reconnecting...")
-}
-
-/// What a thread's sum grew by.
-const fn since(sum: Usage, before: Usage) -> Usage {
-    let input = sum.input.saturating_sub(before.input);
-    let output = sum.output.saturating_sub(before.output);
-    Usage {
-        input,
-        cached: sum.cached.saturating_sub(before.cached),
-        cache_write: sum.cache_write.saturating_sub(before.cache_write),
-        output,
-        reasoning: sum.reasoning.saturating_sub(before.reasoning),
-        total: input.saturating_add(output),
-    }
 }

@@ -7,6 +7,7 @@
 mod activity;
 mod decode;
 mod fault;
+mod images;
 mod line;
 mod options;
 mod prompt;
@@ -14,7 +15,6 @@ mod prompt;
 pub use options::Files;
 
 use crate::config::exec::{Exec, Sandbox};
-use crate::dialect::event::Usage;
 use crate::dialect::quirks::Quirks;
 use crate::dialect::request::{Format, Request};
 use crate::dialect::{Decode, Dialect, Encode, Reply, Sent, Target, faults, order, upstream_only};
@@ -34,23 +34,61 @@ pub struct Run {
     pub network_access: Option<bool>,
     /// One of the CLI's efforts; `None` leaves it to the CLI's own configuration.
     pub effort: Option<String>,
+    /// The request itself names the effort.
+    pub asked_effort: bool,
     /// Leave reasoning out.
     pub hide_reasoning: Option<bool>,
     /// Tell of commands, changes, calls and searches as reasoning.
     pub show_activity: Option<bool>,
-    /// The model, checked to be a plain name; empty leaves it to the CLI's own configuration.
+    /// The model, not checked before [`Run::find_model`]; empty leaves it to the CLI's own
+    /// configuration.
     pub model: String,
     /// The schema of the answer (JSON).
     pub schema: Option<String>,
     /// Only the last message is the answer: the client wants one document.
     pub last_message: bool,
-    /// The images that the prompt speaks of, as URLs, in their order.
-    pub images: Vec<String>,
-    /// What the thread that it goes on with had used before.
-    pub before: Usage,
+    /// The images that the prompt speaks of, in their order.
+    pub images: Vec<Image>,
+}
+
+/// An image for the CLI.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    /// How the names of its format's files end.
+    pub extension: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({} bytes of {})", self.bytes.len(), self.extension)
+    }
 }
 
 impl Run {
+    /// What its reply needs of it: all but the files.
+    #[must_use]
+    pub fn without_files(&self) -> Self {
+        Self {
+            images: Vec::new(),
+            schema: None,
+            model: self.model.clone(),
+            effort: self.effort.clone(),
+            ..*self
+        }
+    }
+
+    /// Finds the model among those that the CLI has; a name may end in an effort (`gpt-5-high`,
+    /// `gpt-5 high`), which counts where the request names none. `known` is empty when it is not known
+    /// what there is.
+    ///
+    /// # Errors
+    /// 404 `model_not_found`.
+    pub fn find_model(&mut self, known: &[&str]) -> Result<(), Failure> {
+        options::find_model(self, known)
+    }
+
     /// Takes what the request does not say from the configuration.
     ///
     /// # Errors
@@ -61,8 +99,8 @@ impl Run {
 
     /// The arguments behind the command's name, with these files.
     #[must_use]
-    pub fn arguments(&self, exec: &Exec, files: &Files<'_>) -> Vec<String> {
-        options::arguments(self, exec, files)
+    pub fn arguments(&self, files: &Files<'_>) -> Vec<String> {
+        options::arguments(self, files)
     }
 }
 
@@ -97,10 +135,6 @@ impl Dialect for CodexExec {
     ) -> Result<Sent, Failure> {
         let dropped = left_out(request, target.strict)?;
         let mut run = Run::asked(request)?;
-        if !options::is_name(target.model) {
-            let message = "the name of the model holds characters that no model of the CLI has";
-            return Err(Failure::bad_request(message).with_param("model"));
-        }
         target.model.clone_into(&mut run.model);
         if let Format::JsonSchema { schema, .. } = request.settings.format {
             run.schema = Some(schema.text().to_owned());
@@ -113,7 +147,9 @@ impl Dialect for CodexExec {
             let message = "the request has no message for the model: add some input";
             return Err(Failure::bad_request(message));
         }
-        run.images = pictures.0.iter().map(|url| url.decode().into_owned()).collect();
+        for (at, url) in pictures.0.iter().enumerate() {
+            run.images.push(images::read(&url.decode(), at + 1)?);
+        }
         out.extend_from_slice(prompt.as_bytes());
         let dropped = dropped.into_iter().chain(order.dropped).collect();
         let provider = target.provider.to_owned();

@@ -3,14 +3,12 @@
 //! a path of our own: no text of a client's.
 
 use super::Run;
-use crate::config::exec::{Exec, Sandbox};
+use crate::config::exec::{EFFORTS, Exec, Sandbox};
+use crate::dialect::effort;
 use crate::dialect::request::Request;
-use crate::fault::Failure;
-use crate::wire::json::{Escaped, Kind, Raw};
+use crate::fault::{Failure, Fault, Kind};
+use crate::wire::json::{Escaped, Kind as Json, Raw};
 
-/// Efforts that the CLI knows (`model_reasoning_effort`).
-pub(super) const EFFORTS: &[&str] =
-    &["none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"];
 /// The members of `x_codex`.
 const MEMBERS: &[&str] =
     &["sandbox", "reasoning_effort", "network_access", "hide_reasoning", "show_activity"];
@@ -23,16 +21,17 @@ impl Run {
     pub(super) fn asked(request: &Request<'_>) -> Result<Self, Failure> {
         let mut run = Self::default();
         if let Some(asked) = request.settings.effort.filter(|effort| !effort.is_empty()) {
-            run.effort = Some(effort("reasoning.effort", asked)?);
+            run.effort = Some(word("reasoning.effort", asked)?);
         }
         if let Some(own) = request.settings.x_codex {
             run.read(own)?;
         }
+        run.asked_effort = run.effort.is_some();
         Ok(run)
     }
 
     fn read(&mut self, own: Raw<'_>) -> Result<(), Failure> {
-        if own.kind() != Kind::Object {
+        if own.kind() != Json::Object {
             return Err(wrong("x_codex", "an object"));
         }
         let mut refused = None;
@@ -65,7 +64,7 @@ impl Run {
                 })?);
             }
             "reasoning_effort" => {
-                self.effort = Some(effort(&param, value.string().unwrap_or_default())?);
+                self.effort = Some(word(&param, value.string().unwrap_or_default())?);
             }
             "network_access" => self.network_access = Some(flag()?),
             "hide_reasoning" => self.hide_reasoning = Some(flag()?),
@@ -97,7 +96,8 @@ pub(super) fn settle(run: &mut Run, exec: &Exec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn effort(param: &str, asked: Escaped<'_>) -> Result<String, Failure> {
+/// One of the CLI's words for an effort.
+fn word(param: &str, asked: Escaped<'_>) -> Result<String, Failure> {
     let known = EFFORTS.iter().find(|known| asked.is(known)).map(|&known| known.to_owned());
     known.ok_or_else(|| wrong(param, &format!("one of {}", EFFORTS.join(", "))))
 }
@@ -111,9 +111,8 @@ fn cut(name: &str) -> String {
 }
 
 /// The arguments behind the command's name. The prompt comes on its standard input.
-pub(super) fn arguments(run: &Run, exec: &Exec, files: &Files<'_>) -> Vec<String> {
+pub(super) fn arguments(run: &Run, files: &Files<'_>) -> Vec<String> {
     let mut list: Vec<String> = vec!["exec".to_owned()];
-    list.extend(files.thread.map(|_| "resume".to_owned()));
     list.extend(["--json", "--skip-git-repo-check"].map(str::to_owned));
     let mut set = |key: &str, value: &str| {
         list.push("-c".to_owned());
@@ -135,27 +134,52 @@ pub(super) fn arguments(run: &Run, exec: &Exec, files: &Files<'_>) -> Vec<String
     if !run.model.is_empty() {
         set("model", &quoted(&run.model));
     }
-    list.extend((!exec.keep_threads).then(|| "--ephemeral".to_owned()));
+    list.push("--ephemeral".to_owned());
     list.extend(files.images.iter().map(|path| format!("--image={path}")));
     list.extend(files.schema.map(|path| format!("--output-schema={path}")));
-    list.extend(files.thread.map(str::to_owned));
     list.push("-".to_owned());
     list
 }
 
+/// See [`Run::find_model`].
+pub(super) fn find_model(run: &mut Run, known: &[&str]) -> Result<(), Failure> {
+    let named = |name: &str| known.contains(&name);
+    let (plain, suffix) = effort::split(&run.model);
+    if known.is_empty() || named(&run.model) {
+        return check_name(&run.model);
+    }
+    if let Some(suffix) = suffix.filter(|_| named(plain)) {
+        if !run.asked_effort {
+            run.effort = Some(suffix.to_owned());
+        }
+        run.model = plain.to_owned();
+        return Ok(());
+    }
+    let model: String = run.model.chars().take(100).collect();
+    let message =
+        format!("the Codex CLI has no model \"{model}\": GET /v1/models lists those it has");
+    Err(Failure::new(Fault::client(Kind::ModelNotFound), message).with_param("model"))
+}
+
+fn check_name(model: &str) -> Result<(), Failure> {
+    if is_name(model) {
+        return Ok(());
+    }
+    let message = "the name of the model holds characters that no model of the CLI has";
+    Err(Failure::bad_request(message).with_param("model"))
+}
+
 /// Whether a model's name can stand on the command line, between quotes of TOML.
-pub(super) fn is_name(model: &str) -> bool {
+fn is_name(model: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
     model.len() <= 200 && !model.starts_with('-') && model.bytes().all(legal)
 }
 
-/// Files of our own that a run is given, and the thread that it goes on with.
+/// Files of our own that a run is given.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files<'a> {
     /// Paths of its images.
     pub images: &'a [String],
     /// Path of the schema of its answer.
     pub schema: Option<&'a str>,
-    /// The id of a thread that the CLI kept.
-    pub thread: Option<&'a str>,
 }

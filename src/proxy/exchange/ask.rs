@@ -66,6 +66,10 @@ impl<N: Net> Worker<N> {
             return self.lose(client, exchange, now);
         };
         let (provider, patience) = (call.provider, call.patience);
+        let config = Arc::clone(&self.shared.config);
+        if let Some(exec) = config.providers.get(provider).and_then(|it| it.exec.as_ref()) {
+            return self.launch(client, exchange, held, exec, now);
+        }
         if !call.retried
             && !call.is_to_stranger()
             && let Some(mut idle) = self.take_idle(provider, call.detour())
@@ -81,7 +85,6 @@ impl<N: Net> Worker<N> {
             exchange.parked = Some(Parked::Slot);
             return Step::Wait;
         }
-        let config = Arc::clone(&self.shared.config);
         let own = config.providers.get(provider).map(|provider| &provider.url);
         let Some(url) = call.detour().or(own) else {
             let failure = Failure::new(Fault::proxy(Kind::Server), "the provider is gone");

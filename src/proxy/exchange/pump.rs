@@ -1,7 +1,7 @@
 //! The answer on its way: one read after the other into one chunk, held back until its status is
 //! known to be a good one.
 
-use super::{Exchange, Stage, Step};
+use super::{Exchange, Parked, Stage, Step};
 use crate::fault::{Failure, Fault, Kind};
 use crate::proxy::capture::Place;
 use crate::proxy::client::Client;
@@ -83,6 +83,8 @@ impl<N: Net> Worker<N> {
         } else if whole {
             self.end_stream(client, exchange);
         }
+        // How a command ended is told a moment after its output did.
+        exchange.parked = upstream.is_parting().then_some(Parked::Launch);
         match pumped {
             Pumped::Blocked => Step::Wait,
             Pumped::Spent | Pumped::Full => Step::More,

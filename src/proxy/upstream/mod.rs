@@ -12,11 +12,15 @@ use words::{name, truncated, unreachable, words};
 
 use crate::config::{Config, Limits, Timeouts, Url};
 use crate::fault::{Failure, Fault, Kind};
-use crate::proxy::net::Net;
+use crate::proxy::launch::{Launch, Progress};
+use crate::proxy::net::{Net, SocketId};
 use crate::proxy::shared::Shared;
 use crate::proxy::transport::{Got, Link};
+use crate::transcode::Form;
 use crate::wire::buffer::{Buffer, Pool};
-use crate::wire::http1::{BodyDecoder, BodyFault, BodyLimits, BodyStep, HeadLimits, HeadSearch};
+use crate::wire::http1::{
+    BodyDecoder, BodyFault, BodyFraming, BodyLimits, BodyStep, HeadLimits, HeadSearch,
+};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -168,6 +172,18 @@ pub(crate) struct Upstream {
     /// The request could not be sent to its end.
     cut: bool,
     rest_bytes: usize,
+    /// The run that it is the input and output of.
+    run: Option<Running>,
+}
+
+/// A run of a command.
+#[derive(Debug)]
+struct Running {
+    launch: Arc<Launch>,
+    /// When it has to be over.
+    until: Instant,
+    /// Its output ended.
+    ended: bool,
 }
 
 impl Upstream {
@@ -207,11 +223,59 @@ impl Upstream {
             uses: 0,
             cut: false,
             rest_bytes: 0,
+            run: None,
         })
+    }
+
+    /// A run of a command that has started, which has to be over at `until`.
+    pub(crate) fn running(
+        socket: SocketId,
+        launch: Arc<Launch>,
+        until: Instant,
+        now: Instant,
+    ) -> Self {
+        Self {
+            link: Link::accepted(socket),
+            provider: launch.provider,
+            detour: None,
+            stranger: false,
+            patience: None,
+            owner: None,
+            phase: Phase::Send,
+            since: now,
+            paused: false,
+            payload: Buffer::new(),
+            reused: false,
+            answered: false,
+            counted: false,
+            input: Buffer::new(),
+            addresses: Arc::new([]),
+            tried: 0,
+            dial_until: now,
+            search: HeadSearch::default(),
+            informational: 0,
+            body: None,
+            keep: false,
+            uses: 1,
+            cut: false,
+            rest_bytes: 0,
+            run: Some(Running { launch, until, ended: false }),
+        }
+    }
+
+    /// Whether its output ended, and how the command did is not known yet.
+    pub(crate) fn is_parting(&self) -> bool {
+        let parting = |run: &Running| {
+            run.ended && !matches!(run.launch.progress(), Progress::Over(_) | Progress::Failed(_))
+        };
+        self.run.as_ref().is_some_and(parting)
     }
 
     /// When to stop waiting for this peer; `None` while we do not wait for it.
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        if let Some(run) = &self.run {
+            return Some(run.until);
+        }
         let wait = match self.phase {
             Phase::Dial => {
                 // What is left is shared by the addresses that are left.
@@ -241,6 +305,9 @@ impl Upstream {
 
     /// What to say of a deadline that passed.
     pub(crate) fn expired(&self, config: &Config) -> Failure {
+        if self.run.is_some() {
+            return words::run_too_long(config, self.provider);
+        }
         let what = match self.phase {
             Phase::Dial => "did not accept the connection in time",
             Phase::Shake => "did not finish the TLS handshake in time",
@@ -285,6 +352,7 @@ impl Upstream {
                     }
                 }
                 Phase::Send => match self.send(shared, request, now) {
+                    Sent::All if self.run.is_some() => return Ok(self.await_output(shared)),
                     Sent::All => {
                         self.since = now;
                         self.phase = Phase::Head;
@@ -296,6 +364,20 @@ impl Upstream {
                 _ => return Ok(Asked::Blocked),
             }
         }
+    }
+
+    /// The command was told everything: what it says until its end is the reply.
+    fn await_output<N: Net>(&mut self, shared: &mut Shared<N>) -> Asked {
+        shared.net.shutdown(self.link.socket);
+        let limits = BodyLimits { body_bytes_max: u64::MAX, overhead_bytes_max: 0 };
+        self.body = BodyDecoder::new(BodyFraming::UntilClose, limits).ok();
+        self.phase = Phase::Body;
+        Asked::Head(Head {
+            status: 200,
+            form: Some(Form::Lines),
+            has_body: true,
+            ..Head::default()
+        })
     }
 
     /// Makes ready for a request.
@@ -344,6 +426,7 @@ impl Upstream {
                         count
                     }
                     Ok((Got::Blocked, _)) => return Read::Blocked,
+                    Ok((Got::End, _)) if self.run.is_some() => return self.end_run(config),
                     Ok((Got::End, _)) if self.ends_by_close() => return Read::End,
                     Ok((Got::End, _)) => {
                         return Read::Broken(truncated(config, self.provider, None));
@@ -457,6 +540,17 @@ impl Upstream {
         // An error's body and a leftover have a total, everything else a gap.
         if self.phase == Phase::Body {
             self.since = now;
+        }
+    }
+
+    /// The command's output ended: what is known of the command's own end.
+    fn end_run(&mut self, config: &Config) -> Read {
+        let Some(run) = &mut self.run else { return Read::End };
+        run.ended = true;
+        match run.launch.progress() {
+            Progress::Over(ended) => Read::Broken(words::run_ended(config, self.provider, &ended)),
+            Progress::Failed(failure) => Read::Broken((*failure).clone()),
+            Progress::Waiting | Progress::Started => Read::Blocked,
         }
     }
 
@@ -684,7 +778,7 @@ fn connect<N: Net>(
     shared: &mut Shared<N>,
     addresses: &[SocketAddr],
     tried: &mut usize,
-) -> io::Result<crate::proxy::net::SocketId> {
+) -> io::Result<SocketId> {
     let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
     while let Some(address) = addresses.get(*tried) {
         *tried += 1;

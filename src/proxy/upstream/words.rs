@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::fault::{Failure, Fault, Kind};
+use crate::proxy::launch::Ended;
 use std::io::{self, ErrorKind};
 
 /// The provider's name, in quotes.
@@ -42,5 +43,26 @@ pub(super) fn truncated(config: &Config, provider: usize, why: Option<&io::Error
     let name = name(config, provider);
     let why = why.map_or(String::new(), |why| format!(": {}", words(why)));
     let message = format!("the connection to the provider {name} broke off{why}");
+    Failure::new(Fault::upstream(Kind::Truncated), message)
+}
+
+/// A run of a command was not over in its time.
+pub(super) fn run_too_long(config: &Config, provider: usize) -> Failure {
+    let seconds = config
+        .providers
+        .get(provider)
+        .and_then(|provider| provider.exec.as_ref())
+        .map_or(0, |exec| exec.timeout.as_secs());
+    let name = name(config, provider);
+    let message =
+        format!("the run of the provider {name} was not over in {seconds} s and was ended");
+    Failure::new(Fault::upstream(Kind::Timeout), message)
+}
+
+/// A command ended before its answer did.
+pub(super) fn run_ended(config: &Config, provider: usize, ended: &Ended) -> Failure {
+    let (name, Ended { how, words }) = (name(config, provider), ended);
+    let said = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let message = format!("the run of the provider {name} ended before its answer ({how}){said}");
     Failure::new(Fault::upstream(Kind::Truncated), message)
 }
