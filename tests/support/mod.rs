@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+pub(crate) mod codex;
 pub(crate) mod vendor;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
