@@ -1,26 +1,26 @@
 //! The upstream half: `Dial -> Shake -> Send -> Head -> Body -> Idle`, any -> closed. Knows nothing
 //! of clients.
 
+mod content;
 mod head;
+mod run;
 mod words;
 
 pub(crate) use head::{Head, retry_after_s};
 pub(crate) use words::{bad_reply, unreachable_for};
 
+use content::{Found, decode};
 use head::summary;
+use run::Running;
 use words::{name, truncated, unreachable, words};
 
 use crate::config::{Config, Limits, Timeouts, Url};
 use crate::fault::{Failure, Fault, Kind};
-use crate::proxy::launch::{Launch, Progress};
 use crate::proxy::net::{Net, SocketId};
 use crate::proxy::shared::Shared;
 use crate::proxy::transport::{Got, Link};
-use crate::transcode::Form;
-use crate::wire::buffer::{Buffer, Pool};
-use crate::wire::http1::{
-    BodyDecoder, BodyFault, BodyFraming, BodyLimits, BodyStep, HeadLimits, HeadSearch,
-};
+use crate::wire::buffer::Buffer;
+use crate::wire::http1::{BodyDecoder, BodyLimits, HeadLimits, HeadSearch};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,16 +176,6 @@ pub(crate) struct Upstream {
     run: Option<Running>,
 }
 
-/// A run of a command.
-#[derive(Debug)]
-struct Running {
-    launch: Arc<Launch>,
-    /// When it has to be over.
-    until: Instant,
-    /// Its output ended.
-    ended: bool,
-}
-
 impl Upstream {
     /// Begins to connect to the first address that can be tried.
     pub(crate) fn dial<N: Net>(
@@ -198,50 +188,21 @@ impl Upstream {
         let mut tried = 0;
         let socket = connect(shared, &addresses, &mut tried);
         let socket = socket.map_err(|why| unreachable(&shared.config, provider, &why))?;
-        Ok(Self {
-            link: Link::connecting(socket),
-            provider,
-            detour,
-            stranger: false,
-            patience: None,
-            owner: None,
-            phase: Phase::Dial,
-            since: now,
-            paused: false,
-            payload: Buffer::new(),
-            reused: false,
-            answered: false,
-            counted: false,
-            input: Buffer::new(),
-            addresses,
-            tried,
-            dial_until: now + shared.config.timeouts.connect,
-            search: HeadSearch::default(),
-            informational: 0,
-            body: None,
-            keep: true,
-            uses: 0,
-            cut: false,
-            rest_bytes: 0,
-            run: None,
-        })
+        let dial_until = now + shared.config.timeouts.connect;
+        let fresh = Self::fresh(Link::connecting(socket), provider, Phase::Dial, now);
+        Ok(Self { detour, addresses, tried, dial_until, ..fresh })
     }
 
-    /// A run of a command that has started, which has to be over at `until`.
-    pub(crate) fn running(
-        socket: SocketId,
-        launch: Arc<Launch>,
-        until: Instant,
-        now: Instant,
-    ) -> Self {
+    /// One that has served nothing yet.
+    fn fresh(link: Link, provider: usize, phase: Phase, now: Instant) -> Self {
         Self {
-            link: Link::accepted(socket),
-            provider: launch.provider,
+            link,
+            provider,
             detour: None,
             stranger: false,
             patience: None,
             owner: None,
-            phase: Phase::Send,
+            phase,
             since: now,
             paused: false,
             payload: Buffer::new(),
@@ -255,20 +216,12 @@ impl Upstream {
             search: HeadSearch::default(),
             informational: 0,
             body: None,
-            keep: false,
-            uses: 1,
+            keep: true,
+            uses: 0,
             cut: false,
             rest_bytes: 0,
-            run: Some(Running { launch, until, ended: false }),
+            run: None,
         }
-    }
-
-    /// Whether its output ended, and how the command did is not known yet.
-    pub(crate) fn is_parting(&self) -> bool {
-        let parting = |run: &Running| {
-            run.ended && !matches!(run.launch.progress(), Progress::Over(_) | Progress::Failed(_))
-        };
-        self.run.as_ref().is_some_and(parting)
     }
 
     /// When to stop waiting for this peer; `None` while we do not wait for it.
@@ -357,6 +310,7 @@ impl Upstream {
                         self.since = now;
                         self.phase = Phase::Head;
                     }
+                    Sent::Blocked if self.run.is_some() => return Ok(self.hear_early(shared)),
                     Sent::Blocked => return self.read_head(shared, now),
                     Sent::Spent => return Ok(Asked::Spent),
                 },
@@ -364,20 +318,6 @@ impl Upstream {
                 _ => return Ok(Asked::Blocked),
             }
         }
-    }
-
-    /// The command was told everything: what it says until its end is the reply.
-    fn await_output<N: Net>(&mut self, shared: &mut Shared<N>) -> Asked {
-        shared.net.shutdown(self.link.socket);
-        let limits = BodyLimits { body_bytes_max: u64::MAX, overhead_bytes_max: 0 };
-        self.body = BodyDecoder::new(BodyFraming::UntilClose, limits).ok();
-        self.phase = Phase::Body;
-        Asked::Head(Head {
-            status: 200,
-            form: Some(Form::Lines),
-            has_body: true,
-            ..Head::default()
-        })
     }
 
     /// Makes ready for a request.
@@ -431,6 +371,7 @@ impl Upstream {
                     Ok((Got::End, _)) => {
                         return Read::Broken(truncated(config, self.provider, None));
                     }
+                    Err(why) if self.is_end_of_run(&why) => return self.end_run(config),
                     Err(why) => {
                         return Read::Broken(truncated(config, self.provider, Some(&why)));
                     }
@@ -540,17 +481,6 @@ impl Upstream {
         // An error's body and a leftover have a total, everything else a gap.
         if self.phase == Phase::Body {
             self.since = now;
-        }
-    }
-
-    /// The command's output ended: what is known of the command's own end.
-    fn end_run(&mut self, config: &Config) -> Read {
-        let Some(run) = &mut self.run else { return Read::End };
-        run.ended = true;
-        match run.launch.progress() {
-            Progress::Over(ended) => Read::Broken(words::run_ended(config, self.provider, &ended)),
-            Progress::Failed(failure) => Read::Broken((*failure).clone()),
-            Progress::Waiting | Progress::Started => Read::Blocked,
         }
     }
 
@@ -724,45 +654,6 @@ impl Upstream {
         }
         Ok(got)
     }
-}
-
-/// What [`decode`] found.
-enum Found {
-    Content,
-    /// No content; more has to come.
-    Nothing,
-    End,
-    Fault(BodyFault),
-}
-
-/// Moves content from `bytes` into `payload`; also returns how many bytes were used. What came
-/// before an end or a fault counts first, and either comes again.
-fn decode(
-    body: &mut BodyDecoder,
-    bytes: &[u8],
-    payload: &mut Buffer,
-    buffers: &mut Pool,
-) -> (Found, usize) {
-    if !bytes.is_empty() {
-        payload.rent(buffers);
-    }
-    let (before, mut used) = (payload.len(), 0);
-    let last = payload.append(|payload| {
-        loop {
-            match body.decode(bytes.get(used..).unwrap_or_default()) {
-                Ok((BodyStep::Data(data), count)) => {
-                    payload.extend_from_slice(data);
-                    used += count;
-                }
-                Ok((step, count)) => {
-                    used += count;
-                    break if step == BodyStep::End { Found::End } else { Found::Nothing };
-                }
-                Err(why) => break Found::Fault(why),
-            }
-        }
-    });
-    (if payload.len() > before { Found::Content } else { last }, used)
 }
 
 /// The bounds of a head.
