@@ -102,7 +102,7 @@ impl Proxy {
             Self { addresses, wakes, running, drain, sender, mailbox, scribe, children };
         let children = proxy.children.clone();
         let limits = Arc::new(LimitTable::new(config, Instant::now(), seed()));
-        children::discover(config, limits.models()).map_err(failed)?;
+        children::discover(config, limits.models(), &children).map_err(failed)?;
         for (index, (drive, listeners)) in drives.into_iter().zip(listeners).enumerate() {
             let (config, tls) = (Arc::clone(config), Arc::clone(tls));
             let launcher = children.launcher(drive.wake());

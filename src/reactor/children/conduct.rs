@@ -74,21 +74,13 @@ impl Conduct {
         let (ours, theirs) = UnixStream::pair().map_err(|why| failed("its socket", &why))?;
         ours.set_nonblocking(true).map_err(|why| failed("its socket", &why))?;
         let output = theirs.try_clone().map_err(|why| failed("its socket", &why))?;
-        let mut command = Command::new(&exec.command);
+        let mut command = command(exec);
         command
             .args(launch.run.arguments(&given))
             .current_dir(&exec.workdir)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(OwnedFd::from(output)))
-            .stderr(Stdio::piped())
-            // Of its own, so that whatever it starts ends with it.
-            .process_group(0);
-        for name in &exec.unset {
-            command.env_remove(name);
-        }
-        if let Some(home) = &exec.home {
-            command.env("CODEX_HOME", home);
-        }
+            .stderr(Stdio::piped());
         let spawned = command.spawn();
         // Our copies of the other end: while they are open, no end of the output would be seen.
         drop(command);
@@ -180,8 +172,22 @@ impl Conduct {
     }
 }
 
+/// The CLI, without arguments.
+pub(super) fn command(exec: &Exec) -> Command {
+    let mut command = Command::new(&exec.command);
+    // Of its own, so that whatever it starts ends with it.
+    command.process_group(0);
+    for name in &exec.unset {
+        command.env_remove(name);
+    }
+    if let Some(home) = &exec.home {
+        command.env("CODEX_HOME", home);
+    }
+    command
+}
+
 /// Sends a signal to a process and all that it started.
-fn signal_group(child: &Child, name: &str) {
+pub(super) fn signal_group(child: &Child, name: &str) {
     // The shell's own `kill`: without unsafe code there is no other, and every system has it.
     let script = format!("kill -s {name} -- -{} 2>/dev/null", child.id());
     let sent = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status();

@@ -1,7 +1,9 @@
 //! Which models the Codex CLI has, asked of it at the start and now and then, in a thread of its own
 //! for each provider.
 
+use super::conduct;
 use super::home;
+use super::{Asking, Children};
 use crate::config::Config;
 use crate::config::exec::Exec;
 use crate::dialect::models::Listed;
@@ -9,7 +11,7 @@ use crate::proxy::models::ModelBoard;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(300);
 /// How long the CLI may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks at it while it does.
+const LOOK: Duration = Duration::from_millis(20);
 /// Its answer holds each model's prompt.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -28,17 +32,22 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 pub(in crate::reactor) fn discover(
     config: &Arc<Config>,
     board: &Arc<ModelBoard>,
+    children: &Children,
 ) -> io::Result<()> {
     for (index, provider) in config.providers.iter().enumerate() {
         if provider.exec.is_none() || !provider.list_models {
             continue;
         }
-        let (config, board) = (Arc::clone(config), Arc::clone(board));
+        let (config, board, children) = (Arc::clone(config), Arc::clone(board), children.clone());
         let ask = move || {
             let Some(provider) = config.providers.get(index) else { return };
             let Some(exec) = &provider.exec else { return };
             loop {
-                match models(exec) {
+                // The proxy may have come to its end.
+                let Some(asking) = children.ask() else { return };
+                let found = models(exec, &asking);
+                drop(asking);
+                match found {
                     Ok(list) => board.pin(index, &list),
                     Err(why) => {
                         log::warn!("provider {}: its models are not known: {why}", provider.name);
@@ -53,8 +62,8 @@ pub(in crate::reactor) fn discover(
 }
 
 /// The models of the CLI's own configuration, and behind them those that it lists.
-fn models(exec: &Exec) -> Result<Arc<[Listed]>, String> {
-    let listed = ask(exec).and_then(|answer| read(&answer));
+fn models(exec: &Exec, asking: &Asking) -> Result<Arc<[Listed]>, String> {
+    let listed = ask(exec, asking).and_then(|answer| read(&answer));
     let own = home::read(exec);
     let mut names: Vec<String> = Vec::new();
     if let Ok(home) = &own {
@@ -72,17 +81,14 @@ fn models(exec: &Exec) -> Result<Arc<[Listed]>, String> {
 }
 
 /// What `codex debug models` says.
-fn ask(exec: &Exec) -> Result<Vec<u8>, String> {
+fn ask(exec: &Exec, asking: &Asking) -> Result<Vec<u8>, String> {
     let failed = |why: io::Error| format!("`{} debug models`: {why}", exec.command.display());
-    let mut command = Command::new(&exec.command);
+    let mut command = conduct::command(exec);
     command
         .args(["debug", "models"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    if let Some(home) = &exec.home {
-        command.env("CODEX_HOME", home);
-    }
     let mut child = command.spawn().map_err(failed)?;
     let reader = child.stdout.take().map(|stdout| {
         thread::spawn(move || {
@@ -94,15 +100,17 @@ fn ask(exec: &Exec) -> Result<Vec<u8>, String> {
     let status = loop {
         match child.try_wait().map_err(failed)? {
             Some(status) => break status,
-            None if Instant::now() > until => {
+            None if Instant::now() > until || asking.is_over(LOOK) => {
+                conduct::signal_group(&child, "KILL");
                 // It may be gone by now, which is what is wanted.
-                let _ = child.kill();
                 let _ = child.wait();
                 return Err(failed(io::ErrorKind::TimedOut.into()));
             }
-            None => thread::sleep(Duration::from_millis(20)),
+            None => {}
         }
     };
+    // What it left behind would hold its output open.
+    conduct::signal_group(&child, "KILL");
     let answer = reader.and_then(|reader| reader.join().ok());
     match answer {
         Some(Ok(answer)) if status.success() => Ok(answer),

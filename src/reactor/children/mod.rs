@@ -35,8 +35,8 @@ pub(super) struct Launcher {
 struct Shared {
     config: Arc<Config>,
     state: Mutex<State>,
-    /// A process is gone.
-    fewer: Condvar,
+    /// A process is gone, or has to go.
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ struct State {
     started: HashMap<LaunchId, (UnixStream, Guard)>,
     /// Processes of all providers.
     running: usize,
+    /// The proxy comes to its end: no more of them.
+    ending: bool,
 }
 
 /// The runs of one provider.
@@ -68,8 +70,8 @@ impl Drop for Guard {
 impl Children {
     /// No process yet.
     pub(super) fn new(config: Arc<Config>) -> Self {
-        let (state, fewer) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Shared { config, state, fewer }))
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Shared { config, state, changed }))
     }
 
     /// Makes the folders that commands work in.
@@ -96,20 +98,54 @@ impl Children {
         Launcher { children: self.clone(), wake }
     }
 
+    /// Begins to ask a CLI something; `None` when it is too late for that.
+    fn ask(&self) -> Option<Asking> {
+        let mut state = self.0.state();
+        if state.ending {
+            return None;
+        }
+        state.running += 1;
+        Some(Asking(self.clone()))
+    }
+
     /// Waits until every process is gone: their connections were closed. At most so long.
     pub(super) fn finish(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.0.state();
+        state.ending = true;
         state.started.clear();
+        self.0.changed.notify_all();
         while state.running > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 log::error!("{} processes did not end in time", state.running);
                 return;
             }
-            let waited = self.0.fewer.wait_timeout(state, left);
+            let waited = self.0.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+/// A process that answers a question, counted among the others.
+#[derive(Debug)]
+struct Asking(Children);
+
+impl Asking {
+    /// Waits a moment; true when the process has to end.
+    fn is_over(&self, moment: Duration) -> bool {
+        let shared = &self.0.0;
+        let waited = shared.changed.wait_timeout_while(shared.state(), moment, |it| !it.ending);
+        waited.unwrap_or_else(PoisonError::into_inner).0.ending
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        let mut state = shared.state();
+        state.running = state.running.saturating_sub(1);
+        shared.changed.notify_all();
     }
 }
 
@@ -186,7 +222,7 @@ impl Shared {
         wake.launches();
         let mut state = self.state();
         Self::count_down(&mut state, provider);
-        self.fewer.notify_all();
+        self.changed.notify_all();
         self.start_waiting(state, provider);
     }
 
