@@ -94,7 +94,7 @@ impl Place {
     /// `serve` with the preset and these variables. Nothing else is in its environment.
     pub(crate) fn command(&self, variables: &[(&str, &str)], args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchbay"));
-        command.args(["serve", "--preset", "codex-exec", "--workers", "1"]).args(args);
+        command.args(["serve", "--preset", "codex-exec", "--workers", "2"]).args(args);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
         command.env("CODEX_HOME", self.path("home")).env("CODEX_PATH", self.path("codex"));
