@@ -35,13 +35,19 @@ pub enum Form {
 /// Feed it with [`push`](Self::push) as bytes come, then call [`finish`](Self::finish) when the
 /// body ended as its framing says, or [`fail`](Self::fail) when it did not.
 pub struct Transcoder {
-    frames: sse::Decoder,
-    lines: lines::Decoder,
+    framing: Framing,
     learned: Learned,
     from: Form,
     decoder: Box<dyn Decode>,
     side: ClientSide,
     frame_bytes_max: usize,
+}
+
+/// What cuts a reply into frames.
+#[derive(Debug)]
+enum Framing {
+    Events(sse::Decoder),
+    Lines(lines::Decoder),
 }
 
 /// The half of a [`Transcoder`] that a decoder's events go to.
@@ -119,8 +125,11 @@ impl Transcoder {
         };
         let (mend, outcome) = Default::default();
         let side = ClientSide { mend, output, encoder, outcome };
-        let (frames, lines, learned) = Default::default();
-        Self { frames, lines, learned, from, decoder, side, frame_bytes_max }
+        let framing = match from {
+            Form::Lines => Framing::Lines(lines::Decoder::default()),
+            Form::Stream | Form::Document => Framing::Events(sse::Decoder::default()),
+        };
+        Self { framing, learned: Learned::default(), from, decoder, side, frame_bytes_max }
     }
 
     /// Passes a reply through in its own dialect and form, but for the model's name if `model` is
@@ -154,55 +163,63 @@ impl Transcoder {
     /// [`Kind::TooLarge`] of the upstream's when a frame or document exceeds its limit; the caller
     /// goes on with [`fail`](Self::fail).
     pub fn push(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> Result<usize, Fault> {
-        let mut used = 0;
-        if self.from == Form::Lines {
-            used = self.push_lines(input, now_s, out);
-        } else if self.from == Form::Stream {
-            while !self.decoder.is_done() {
-                if self.frames.block_bytes().is_some_and(|seen| seen <= LOOKED_AT_AGAIN_MAX)
-                    && let Some(hit) = self.learned.find(&input[used..])
-                {
-                    self.frames.skip_block();
-                    used += hit.whole.len();
-                    self.side.sink(now_s, out).again(&mut *self.decoder, hit);
-                    continue;
-                }
-                let (step, bytes) = self.frames.step(&input[used..]);
-                let whole = &input[used..used + bytes];
-                match step {
-                    Step::NeedMore => break,
-                    Step::Skip if matches!(self.side.output, Output::Relay { .. }) => {
-                        out.extend_from_slice(whole);
-                    }
-                    Step::Skip => {}
-                    Step::Frame(frame) => {
-                        let mut sink = self.side.sink(now_s, out);
-                        if sink.frame(&mut *self.decoder, frame, whole).is_err() {
-                            self.side.outcome.bad_frames += 1;
-                        }
-                        let place = place_of(frame.data, whole).map(|place| place.start);
-                        self.learned.learn(self.decoder.pattern(), place, whole);
-                        if self.learned.is_active()
-                            && let Output::Relay { model: Some(_), .. } = self.side.output
-                            && let Some(span) = model_span(whole)
-                        {
-                            self.learned.mark_model(&span);
-                        }
-                    }
-                }
-                used += bytes;
-            }
-        }
+        let used = match self.from {
+            Form::Stream => self.push_events(input, now_s, out),
+            Form::Lines => self.push_lines(input, now_s, out),
+            Form::Document => 0,
+        };
         if !self.decoder.is_done() && input.len() - used > self.frame_bytes_max {
             return Err(Fault::upstream(Kind::TooLarge));
         }
         Ok(used)
     }
 
+    fn push_events(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> usize {
+        let mut used = 0;
+        while !self.decoder.is_done()
+            && let Framing::Events(frames) = &mut self.framing
+        {
+            if frames.block_bytes().is_some_and(|seen| seen <= LOOKED_AT_AGAIN_MAX)
+                && let Some(hit) = self.learned.find(&input[used..])
+            {
+                frames.skip_block();
+                used += hit.whole.len();
+                self.side.sink(now_s, out).again(&mut *self.decoder, hit);
+                continue;
+            }
+            let (step, bytes) = frames.step(&input[used..]);
+            let whole = &input[used..used + bytes];
+            match step {
+                Step::NeedMore => break,
+                Step::Skip if matches!(self.side.output, Output::Relay { .. }) => {
+                    out.extend_from_slice(whole);
+                }
+                Step::Skip => {}
+                Step::Frame(frame) => {
+                    let mut sink = self.side.sink(now_s, out);
+                    if sink.frame(&mut *self.decoder, frame, whole).is_err() {
+                        self.side.outcome.bad_frames += 1;
+                    }
+                    let place = place_of(frame.data, whole).map(|place| place.start);
+                    self.learned.learn(self.decoder.pattern(), place, whole);
+                    if self.learned.is_active()
+                        && let Output::Relay { model: Some(_), .. } = self.side.output
+                        && let Some(span) = model_span(whole)
+                    {
+                        self.learned.mark_model(&span);
+                    }
+                }
+            }
+            used += bytes;
+        }
+        used
+    }
+
     fn push_lines(&mut self, input: &[u8], now_s: u64, out: &mut Vec<u8>) -> usize {
         let mut used = 0;
         while !self.decoder.is_done()
-            && let Some((line, bytes)) = self.lines.step(&input[used..])
+            && let Framing::Lines(lines) = &mut self.framing
+            && let Some((line, bytes)) = lines.step(&input[used..])
         {
             used += bytes;
             self.line(line, now_s, out);
@@ -222,9 +239,9 @@ impl Transcoder {
     /// end of the client's reply: for a client that wants a document and a reply that failed,
     /// nothing (see [`outcome`](Self::outcome)).
     pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
-        if self.from == Form::Lines
-            && !self.decoder.is_done()
-            && let Some(line) = self.lines.finish(rest)
+        if !self.decoder.is_done()
+            && let Framing::Lines(lines) = &mut self.framing
+            && let Some(line) = lines.finish(rest)
         {
             self.line(line, now_s, out);
         }
@@ -232,8 +249,8 @@ impl Transcoder {
         if !self.decoder.is_done() {
             match self.from {
                 Form::Stream | Form::Lines => {
-                    if let (Form::Stream, Step::Frame(frame)) =
-                        (self.from, self.frames.finish(rest))
+                    if let Framing::Events(frames) = &mut self.framing
+                        && let Step::Frame(frame) = frames.finish(rest)
                     {
                         sink.last_frame(&mut *self.decoder, frame, rest);
                     }

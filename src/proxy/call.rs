@@ -9,7 +9,6 @@ use crate::proxy::upstream::Outgoing;
 use crate::wire::http1::{BodyLength, write_request_head};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bodies up to this size travel in one piece with their head: one write, one TLS record.
 const SMALL_BODY_BYTES_MAX: usize = 16 << 10;
@@ -40,7 +39,7 @@ pub(crate) struct Call {
     /// A kept connection turned out to be dead: only a fresh one will do.
     pub(crate) retried: bool,
     /// The reply's head is awaited no longer than this, and than any other's.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) patience_s: Option<u16>,
     method: &'static str,
     place: Place,
     /// Of the body; not sent where there is none.
@@ -72,7 +71,7 @@ impl Call {
             provider,
             outgoing: Outgoing::default(),
             retried: false,
-            patience: None,
+            patience_s: None,
             method,
             place,
             content_type: Cow::Borrowed(JSON),
@@ -95,9 +94,9 @@ impl Call {
         Self::new(provider, "GET", place)
     }
 
-    /// Its reply's head has to come within this time.
-    pub(crate) const fn within(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    /// Its reply's head has to come within so many seconds.
+    pub(crate) const fn within(mut self, patience_s: u16) -> Self {
+        self.patience_s = Some(patience_s);
         self
     }
 

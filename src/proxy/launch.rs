@@ -4,10 +4,11 @@
 //! To an exchange a run is a connection: its request is the command's standard input, its reply the
 //! standard output. Closing the connection ends the process.
 
-use crate::dialect::exec::Run;
+use crate::dialect::exec;
 use crate::fault::Failure;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
 /// A run that an exchange wants. Whoever drops it wants it no more.
 #[derive(Debug)]
@@ -16,8 +17,21 @@ pub struct Launch {
     /// Index of the provider.
     pub provider: usize,
     /// What is to be run.
-    pub run: Box<Run>,
+    pub run: Box<exec::Run>,
     progress: Mutex<Progress>,
+}
+
+/// The run of an order.
+#[derive(Debug)]
+pub(crate) enum Run {
+    /// It is to be begun.
+    Wanted(Box<exec::Run>),
+    /// It was asked for.
+    Begun {
+        launch: Arc<Launch>,
+        /// When its process has to be there.
+        until: Instant,
+    },
 }
 
 /// How far a run is.
@@ -50,7 +64,7 @@ pub struct LaunchId(u64);
 impl Launch {
     /// A run for a provider, which nobody knows of yet.
     #[must_use]
-    pub fn new(provider: usize, run: Box<Run>) -> Arc<Self> {
+    pub fn new(provider: usize, run: Box<exec::Run>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { number, provider, run, progress: Mutex::default() })

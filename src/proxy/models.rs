@@ -13,7 +13,6 @@ use crate::proxy::reply::Answer;
 use crate::proxy::route;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// The operation's path below an API's base URL.
 const PATH: &str = "/models";
@@ -23,8 +22,8 @@ const GOOD_S: u64 = 300;
 const FRESH_S: u64 = 5;
 /// An upstream that failed is left alone for so long.
 const FAILED_S: u64 = 5;
-/// How long one upstream may keep the lists of all others waiting.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So many seconds may one upstream keep the lists of all others waiting.
+const PATIENCE_S: u16 = 10;
 /// Longest list.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 /// When a model of the configuration was made is not known here, and the field must be there.
@@ -257,7 +256,7 @@ impl Listing {
             return self.answer(config, intake.key).map(Next::Answer);
         };
         let Some(provider) = config.providers.get(index) else { return self.go_on(config, intake) };
-        let mut call = Call::get(index, Place::Beside(PATH.into())).within(PATIENCE);
+        let mut call = Call::get(index, Place::Beside(PATH.into())).within(PATIENCE_S);
         call.write(provider, intake, Vec::new())?;
         self.asked = index;
         let errand = Errand { call, reply_bytes_max: REPLY_BYTES_MAX, purpose: self };

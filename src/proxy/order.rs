@@ -13,6 +13,7 @@ use crate::proxy::call::{Call, Place};
 use crate::proxy::content::Content;
 use crate::proxy::errand::Errand;
 use crate::proxy::forward::Forwarded;
+use crate::proxy::launch::Run;
 use crate::proxy::net::Token;
 use crate::proxy::operation::Operation;
 use crate::proxy::route;
@@ -151,8 +152,8 @@ pub(crate) struct Order {
     pub(crate) stream: bool,
     /// Memory that is needed no more.
     pub(crate) spent: Vec<u8>,
-    /// The run, where the upstream is a command; taken when it begins.
-    pub(crate) run: Option<Box<exec::Run>>,
+    /// The run, where the upstream is a command.
+    pub(crate) run: Option<Box<Run>>,
     /// What was dropped on the way.
     pub(crate) dropped: String,
     /// Images whose ids belong into the request, which is not written before they are known.
@@ -234,7 +235,7 @@ impl Order {
             model_back: (target.model != model).then(|| model.clone()),
             stream: request.stream,
             spent: Vec::new(),
-            run,
+            run: run.map(|run| Box::new(Run::Wanted(run))),
             dropped,
             album: None,
             relayed,

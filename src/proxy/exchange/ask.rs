@@ -65,7 +65,7 @@ impl<N: Net> Worker<N> {
         let Some(call) = at_hand(&mut exchange.errands, &mut exchange.order) else {
             return self.lose(client, exchange, now);
         };
-        let (provider, patience) = (call.provider, call.patience);
+        let (provider, patience_s) = (call.provider, call.patience_s);
         let config = Arc::clone(&self.shared.config);
         if let Some(exec) = config.providers.get(provider).and_then(|it| it.exec.as_ref()) {
             return self.launch(client, exchange, held, exec, now);
@@ -75,7 +75,7 @@ impl<N: Net> Worker<N> {
             && let Some(mut idle) = self.take_idle(provider, call.detour())
         {
             idle.upstream.begin(now.instant);
-            idle.upstream.patience = patience;
+            idle.upstream.patience_s = patience_s;
             self.shared.meter.reuses += 1;
             exchange.parked = None;
             *held = Some(idle);
@@ -117,7 +117,7 @@ impl<N: Net> Worker<N> {
         match dialled {
             Ok(mut upstream) => {
                 upstream.stranger = stranger;
-                upstream.patience = patience;
+                upstream.patience_s = patience_s;
                 *held = Some(self.hold(Box::new(upstream)));
             }
             Err(failure) => self.fail(client, exchange, &failure, now),

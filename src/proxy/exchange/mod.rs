@@ -18,7 +18,6 @@ use crate::proxy::client::Client;
 use crate::proxy::content::Content;
 use crate::proxy::desk::Tray;
 use crate::proxy::errand::Errand;
-use crate::proxy::launch::Launch;
 use crate::proxy::limit::Seat;
 use crate::proxy::net::Net;
 use crate::proxy::order::{Intake, Order};
@@ -133,10 +132,6 @@ pub(crate) struct Exchange {
     /// Calls to make before the order; the first is at hand.
     errands: VecDeque<Errand>,
     order: Option<Order>,
-    /// The run of a command that serves it.
-    launch: Option<Arc<Launch>>,
-    /// When a run has to have begun.
-    launch_until: Option<Instant>,
     /// Index of the provider that serves it, once that is known.
     provider: Option<usize>,
     /// The model as the client names it.
@@ -191,8 +186,6 @@ impl Exchange {
             tray: None,
             errands: VecDeque::new(),
             order: None,
-            launch: None,
-            launch_until: None,
             provider: None,
             model: String::new(),
             dropped: String::new(),
@@ -224,7 +217,7 @@ impl Exchange {
         match self.stage {
             Stage::Order => Some(self.heard + ORDER_WAIT),
             Stage::Token => Some(self.heard + TOKEN_WAIT),
-            Stage::Seek => Some(self.launch_until.unwrap_or(self.heard + timeouts.connect)),
+            Stage::Seek => Some(self.run_until().unwrap_or(self.heard + timeouts.connect)),
             Stage::Gather => Some(self.heard + GATHER_WAIT),
             Stage::Answer if self.streams() => Some(self.heard + timeouts.keep_alive),
             _ => None,

@@ -144,7 +144,7 @@ pub(crate) struct Upstream {
     /// It leads to a host that is not the provider's, and gets nothing of it.
     pub(crate) stranger: bool,
     /// The reply's head is awaited no longer than this, and than any other's.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) patience_s: Option<u16>,
     /// The slot of the client that it works for.
     pub(crate) owner: Option<usize>,
     pub(crate) phase: Phase,
@@ -173,7 +173,7 @@ pub(crate) struct Upstream {
     cut: bool,
     rest_bytes: usize,
     /// The run that it is the input and output of.
-    run: Option<Running>,
+    run: Option<Box<Running>>,
 }
 
 impl Upstream {
@@ -200,7 +200,7 @@ impl Upstream {
             provider,
             detour: None,
             stranger: false,
-            patience: None,
+            patience_s: None,
             owner: None,
             phase,
             since: now,
@@ -239,9 +239,10 @@ impl Upstream {
             Phase::Shake => timeouts.tls,
             Phase::Send => timeouts.upstream_write,
             Phase::Head if self.stranger => STRANGER_WAIT,
-            Phase::Head => self
-                .patience
-                .map_or(timeouts.upstream_head, |patience| patience.min(timeouts.upstream_head)),
+            Phase::Head => {
+                let own = self.patience_s.map(|s| Duration::from_secs(s.into()));
+                own.map_or(timeouts.upstream_head, |own| own.min(timeouts.upstream_head))
+            }
             Phase::Body if self.paused => return None,
             Phase::Body => timeouts.upstream_idle,
             Phase::Refusal => REFUSAL_WAIT,

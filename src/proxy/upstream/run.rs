@@ -31,14 +31,14 @@ impl Upstream {
     /// A run of a command that has started, which has to be over at `until`.
     pub(crate) fn running(
         socket: SocketId,
-        launch: Arc<Launch>,
+        launch: &Arc<Launch>,
         until: Instant,
         now: Instant,
     ) -> Self {
         let provider = launch.provider;
-        let run = Some(Running { launch, until, ended: false });
+        let run = Running { launch: Arc::clone(launch), until, ended: false };
         let fresh = Self::fresh(Link::accepted(socket), provider, Phase::Send, now);
-        Self { run, uses: 1, keep: false, ..fresh }
+        Self { run: Some(Box::new(run)), uses: 1, keep: false, ..fresh }
     }
 
     /// Whether its output ended, and how the command did is not known yet.
@@ -46,7 +46,7 @@ impl Upstream {
         let parting = |run: &Running| {
             run.ended && !matches!(run.launch.progress(), Progress::Over(_) | Progress::Failed(_))
         };
-        self.run.as_ref().is_some_and(parting)
+        self.run.as_deref().is_some_and(parting)
     }
 
     /// The command takes no more at the moment. It may talk before it listens, and would not listen
