@@ -157,7 +157,7 @@ fn unknown_presets_and_half_certificates_are_explained() {
     for (args, words) in [
         (
             &["--preset", "chatgtp"][..],
-            "did you mean `chatgpt`? Known: chatgpt, codex-backend, gigachat",
+            "did you mean `chatgpt`? Known: chatgpt, codex-backend, codex-exec, gigachat",
         ),
         (&["--preset", "codex-backend"], "needs a `url`, or the flag --upstream-url"),
         (&["--upstream-url", "http://127.0.0.1:9", "--tls-cert", "c"], "needs its key: --tls-key"),

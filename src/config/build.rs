@@ -119,6 +119,10 @@ fn build(
             }
         })?);
     }
+    for exec in providers.iter_mut().filter_map(|provider| provider.exec.as_mut()) {
+        // Whatever a command's model runs sees its environment.
+        exec.unset.extend(file.variables.secret.iter().cloned());
+    }
     let routes = routes(file.routes, overrides, &mut providers)?;
     let server = file.server;
     Ok(Config {

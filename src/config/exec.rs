@@ -39,7 +39,8 @@ pub struct Exec {
     pub allow_danger: bool,
     /// A whole run.
     pub timeout: Duration,
-    /// Variables of this process's environment that a run does not see.
+    /// Variables of this process's environment that a run does not see: among them all that hold keys of
+    /// the configuration.
     pub unset: Vec<String>,
     /// Runs at once.
     pub processes_max: usize,

@@ -35,6 +35,9 @@ pub(super) struct Variables {
     /// Those that the text refers to.
     #[serde(skip)]
     pub(super) read: BTreeSet<String>,
+    /// Of those, the ones that hold secrets.
+    #[serde(skip)]
+    pub(super) secret: BTreeSet<String>,
 }
 
 /// `[server]`
@@ -289,10 +292,11 @@ pub(super) fn parse(
             table = over;
         }
     }
-    let read = expand_all(&places, table.get_mut(), var)?;
+    let (secret, mut read) = expand_all(&places, table.get_mut(), var)?;
+    read.extend(secret.iter().cloned());
     let mut file =
         File::deserialize(Deserializer::from(table)).map_err(|error| places.explain(&error))?;
-    file.variables.read = read;
+    (file.variables.secret, file.variables.read) = (secret, read);
     Ok(file)
 }
 
@@ -330,15 +334,15 @@ fn other_kind(old: &DeTable<'_>, new: &DeTable<'_>) -> bool {
     new.is_some() && new != kind(old)
 }
 
-/// Expands every string of a document, and returns the names of the variables that it goes by. A
-/// list instead of recursion: depth costs no stack.
+/// Expands every string of a document, and returns the names of the variables that it goes by: those
+/// that keys of its name, and those in its strings. A list instead of recursion: depth costs no stack.
 fn expand_all(
     places: &Places<'_>,
     table: &mut DeTable<'_>,
     var: &dyn Fn(&str) -> Option<String>,
-) -> Result<BTreeSet<String>, String> {
-    let mut read = BTreeSet::new();
-    named(table, &mut read);
+) -> Result<(BTreeSet<String>, BTreeSet<String>), String> {
+    let (mut by_name, mut read) = (BTreeSet::new(), BTreeSet::new());
+    named(table, &mut by_name);
     let mut left: Vec<_> = table.iter_mut().map(|(_, value)| value).collect();
     while let Some(value) = left.pop() {
         let start = value.span().start;
@@ -350,13 +354,13 @@ fn expand_all(
             }
             DeValue::Array(array) => left.extend(array.iter_mut()),
             DeValue::Table(table) => {
-                named(table, &mut read);
+                named(table, &mut by_name);
                 left.extend(table.iter_mut().map(|(_, value)| value));
             }
             _ => {}
         }
     }
-    Ok(read)
+    Ok((by_name, read))
 }
 
 /// Adds what the keys of a table name as variables: `env`, `user_env` ...

@@ -29,6 +29,7 @@ pub(super) fn preset(name: &str) -> Result<(&'static str, &'static str), String>
 
 #[cfg(test)]
 mod tests {
+    use crate::config::exec::Sandbox;
     use crate::config::{
         Config, Credential, Defaults, GrantKind, Overrides, Rate, Url, World, load,
     };
@@ -364,10 +365,66 @@ mod tests {
     }
 
     #[test]
+    fn codex_exec_needs_nothing_and_heeds_its_variables() {
+        let config = loaded("codex-exec", &[], None, Overrides::default()).unwrap();
+        assert_eq!(config.listen, ["127.0.0.1:8000".parse().unwrap()]);
+        let rate = Some(Rate { per_minute: 60, burst: 60 });
+        assert_eq!((config.client_keys.len(), config.address_rate), (0, rate));
+        let exec = config.providers[0].exec.as_ref().unwrap();
+        assert_eq!(exec.command, Path::new("codex"));
+        assert_eq!(exec.workdir, Path::new("/workspace"));
+        assert_eq!((&exec.home, exec.sandbox), (&None, Sandbox::ReadOnly));
+        assert_eq!((exec.effort.as_deref(), exec.timeout.as_secs()), (Some("medium"), 120));
+        assert_eq!((exec.processes_max, exec.queue.as_secs()), (2, 30));
+        assert!(!exec.local_only && !exec.allow_danger && !exec.network_access);
+        assert_eq!(exec.unset, ["PROXY_API_KEY"], "a model's commands see no key of clients");
+
+        let variables = [
+            HOME,
+            ("CODEX_PATH", "~/bin/codex"),
+            ("CODEX_WORKDIR", "/srv/work"),
+            ("CODEX_CONFIG_DIR", "/srv/codex"),
+            ("CODEX_SANDBOX_MODE", "danger-full-access"),
+            ("CODEX_ALLOW_DANGER_FULL_ACCESS", "1"),
+            ("CODEX_WORKSPACE_NETWORK_ACCESS", "true"),
+            ("CODEX_REASONING_EFFORT", "high"),
+            ("CODEX_HIDE_REASONING", "1"),
+            ("CODEX_LOCAL_ONLY", "1"),
+            ("CODEX_TIMEOUT", "7"),
+            ("CODEX_MAX_PARALLEL_REQUESTS", "5"),
+            ("PROXY_API_KEY", "client-key"),
+            ("RATE_LIMIT_PER_MINUTE", "0"),
+        ];
+        let config = loaded("codex-exec", &variables, None, Overrides::default()).unwrap();
+        assert_eq!(config.client_keys[0].secret, "client-key");
+        assert_eq!((config.client_keys[0].rate, config.address_rate), (None, None));
+        let exec = config.providers[0].exec.as_ref().unwrap();
+        assert_eq!(exec.command, Path::new("/home/me/bin/codex"));
+        assert_eq!(exec.home.as_deref(), Some(Path::new("/srv/codex")));
+        assert_eq!(exec.sandbox, Sandbox::DangerFullAccess);
+        assert!(exec.local_only && exec.hide_reasoning && exec.network_access);
+        assert_eq!((exec.timeout.as_secs(), exec.processes_max), (7, 5));
+
+        for (variable, words) in [
+            (("CODEX_SANDBOX_MODE", "danger-full-access"), "CODEX_ALLOW_DANGER_FULL_ACCESS=1"),
+            (("CODEX_SANDBOX_MODE", "none"), "the sandbox `none` is unknown; known: read-only"),
+            (("CODEX_REASONING_EFFORT", "much"), "the effort `much` is unknown"),
+            (("CODEX_TIMEOUT", "0"), "timeout_s must be at least 1"),
+            (("CODEX_LOCAL_ONLY", "perhaps"), "CODEX_LOCAL_ONLY"),
+        ] {
+            let error = loaded("codex-exec", &[variable], None, Overrides::default()).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_preset_is_answered_with_the_known_ones() {
         for (name, words) in [
-            ("chatgtp", "unknown; did you mean `chatgpt`? Known: chatgpt, codex-backend, gigachat"),
-            ("x", "the preset `x` is unknown. Known: chatgpt, codex-backend, gigachat"),
+            (
+                "chatgtp",
+                "unknown; did you mean `chatgpt`? Known: chatgpt, codex-backend, codex-exec, gigachat",
+            ),
+            ("x", "the preset `x` is unknown. Known: chatgpt, codex-backend, codex-exec, gigachat"),
         ] {
             let error = loaded(name, &[], None, Overrides::default()).unwrap_err();
             assert!(error.contains(words), "{error}");
