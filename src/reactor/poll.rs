@@ -23,8 +23,11 @@ use std::sync::Arc;
 /// Connections that wait for `accept`, at most; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
 
-/// The token of the waker; slots are 32 bits wide and never reach it.
+/// The token of the waker, which is no socket's: no slot has the last number.
 pub(super) const WAKER: Token = Token(usize::MAX);
+/// A token is a slot and, above these bits, the end of its generation.
+const SLOT_BITS: u32 = usize::BITS / 2;
+const SLOT_MASK: usize = usize::MAX >> (usize::BITS - SLOT_BITS);
 
 /// What a slot holds.
 #[derive(Debug)]
@@ -107,10 +110,14 @@ impl MioNet {
         self.insert(Io::Listener(TcpListener::from_std(listener)))
     }
 
-    /// What an event of `mio` means for the socket that has its slot now. `None` for an empty slot.
+    /// What an event of `mio` means for its socket. `None` for one that was closed.
     pub(super) fn ready(&mut self, event: &Event) -> Option<Ready> {
-        let slot = u32::try_from(event.token().0).ok()?;
+        let token = event.token();
+        let slot = u32::try_from(token.0 & SLOT_MASK).ok()?;
         let entry = self.slots.get_mut(slot as usize).filter(|entry| entry.io.is_some())?;
+        if token_of(slot, entry.generation) != token {
+            return None;
+        }
         let broken = event.is_error();
         entry.failed |= broken;
         let read_closed = event.is_read_closed() || broken;
@@ -127,10 +134,13 @@ impl MioNet {
         let slot = match self.free.last() {
             Some(&slot) => slot,
             None => u32::try_from(self.slots.len())
-                .map_err(|_| io::Error::other("the socket table is full"))?,
+                .ok()
+                .filter(|slot| (*slot as usize) < SLOT_MASK)
+                .ok_or_else(|| io::Error::other("the socket table is full"))?,
         };
         self.calls.registers += 1;
-        let token = Token(slot as usize);
+        let generation = self.slots.get(slot as usize).map_or(0, |entry| entry.generation);
+        let token = token_of(slot, generation);
         let both = Interest::READABLE | Interest::WRITABLE;
         match &mut io {
             Io::Listener(listener) => {
@@ -166,6 +176,11 @@ impl MioNet {
             Io::Listener(_) | Io::Run { .. } => Err(dead()),
         }
     }
+}
+
+/// What the poll calls a socket.
+const fn token_of(slot: u32, generation: u32) -> Token {
+    Token((slot as usize & SLOT_MASK) | (generation as usize) << SLOT_BITS)
 }
 
 /// The error for an id whose socket was closed.
@@ -276,7 +291,9 @@ impl Net for MioNet {
         if entry.generation != socket.generation {
             return;
         }
-        // Closing the descriptor takes it off the poll by itself: it has no copy.
+        // Closing the descriptor takes it off the poll by itself, but for the moment in which a process
+        // is being started, which has a copy of each until it is another program: what is told of it
+        // then has the token of a generation that is over.
         if entry.io.take().is_some() {
             self.calls.closes += 1;
             entry.generation = entry.generation.wrapping_add(1);
@@ -491,5 +508,35 @@ mod tests {
         assert_eq!(net.write(old, b"x").unwrap_err().kind(), io::ErrorKind::NotConnected);
         assert_eq!(net.connected(old).unwrap_err().kind(), io::ErrorKind::NotConnected);
         assert_eq!(net.accept(new).unwrap_err().kind(), io::ErrorKind::NotConnected);
+    }
+
+    #[test]
+    fn a_copy_of_a_closed_socket_is_not_taken_for_the_next_in_its_slot() {
+        let (mut poll, mut net) = net();
+        let pair = || {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let far = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+            let near = listener.accept().unwrap().0;
+            near.set_nonblocking(true).unwrap();
+            (near, far)
+        };
+        let ((first, gone), (second, mut there)) = (pair(), pair());
+        // As a process that is being started has one of each.
+        let copy = first.try_clone().unwrap();
+        let closed = net.insert(Io::Stream(TcpStream::from_std(first))).unwrap();
+        net.close(closed);
+        let next = net.insert(Io::Stream(TcpStream::from_std(second))).unwrap();
+        assert_eq!((next.slot, next.generation), (closed.slot, closed.generation + 1));
+        drop(gone);
+        let mut events = Events::with_capacity(16);
+        while !events.iter().any(Event::is_read_closed) {
+            poll.poll(&mut events, None).unwrap();
+            for ready in events.iter().filter_map(|event| net.ready(event)) {
+                assert!(ready.socket == next && !ready.read_closed, "{ready:?}");
+            }
+        }
+        there.write_all(b"x").unwrap();
+        until(&mut poll, &mut net, |ready| ready.socket == next && ready.readable);
+        drop(copy);
     }
 }
