@@ -50,8 +50,9 @@ fn message(reply: &Reply) -> String {
 /// Waits until a proxy has no child, dead or alive, and no temporary file.
 fn wait_until_clear(place: &Place, proxy: &Patchbay) {
     let pid = proxy.child.id();
-    wait_for("the last child to be reaped", || children(pid).is_empty().then_some(()));
-    assert_eq!(place.leftovers(), [""; 0]);
+    wait_for("the end of the last child and of its files", || {
+        (children(pid).is_empty() && place.leftovers().is_empty()).then_some(())
+    });
 }
 
 #[test]
