@@ -1,5 +1,6 @@
 """The scripted upstream's other language: the same answers as a Responses API server gives them."""
 import json
+import time
 
 import strict
 
@@ -73,12 +74,16 @@ class Items:
         self.custom = {tool.get("name") for tool in body.get("tools", []) if tool.get("type") == "custom"}
         self.broken = broken
         self.items = []
+        self.pauses = {}  # seconds of silence in front of an item
         for part in parts:
             self.add(part)
 
     def add(self, part):
         number = len(self.items) + 1
         kind = type(part).__name__
+        if kind == "Pause":
+            self.pauses[len(self.items)] = part.seconds
+            return
         status = "incomplete" if self.broken else "completed"
         if kind in ("Text", "Refusal"):
             name = "text" if kind == "Text" else "refusal"
@@ -127,6 +132,7 @@ class Stream:
         yield self.event("response.created", response=self.head)
         yield self.event("response.in_progress", response=self.head)
         for index, (item, empty, text) in enumerate(self.output.items):
+            time.sleep(self.output.pauses.get(index, 0))
             torn = self.answer.finish is None and index == len(self.output.items) - 1
             yield from self.item(index, item, empty, text, torn)
         broken = next((part for part in self.answer.parts if type(part).__name__ == "Broken"), None)
