@@ -5,6 +5,7 @@
 use patchbay::dialect::quirks::Quirks;
 use patchbay::dialect::{Target, by_name};
 use patchbay::fuzzing::transcode::Setup;
+use patchbay::transcode::Form;
 
 /// What an upstream gets of a client's request.
 fn translated(client: &str, upstream: &str, body: &str) -> String {
@@ -93,4 +94,23 @@ data: {"type":"response.completed","response":{"status":"completed","output":[]}
     assert!(at("\"delta\":\"a\"") < at("\"delta\":\"\\ufffd\""), "{out}");
     assert!(at("\"delta\":\"\\ufffd\"") < at("encrypted_content"), "{out}");
     assert!(out.contains("\"text\":\"a\\ufffd\""), "{out}");
+}
+
+/// What stands where a number belongs is shown as it came, and takes no part in our own JSON.
+#[test]
+fn an_exit_code_that_is_a_text_breaks_no_event() {
+    let lines = r#"{"type":"item.completed","item":{"type":"command_execution","command":"ls","exit_code":"1\"","status":"failed"}}
+{"type":"item.completed","item":{"type":"todo_list","items":[{"text":"look","completed":"x"}]}}
+{"type":"turn.completed","usage":{"input_tokens":1,"output_tokens":1}}
+"#;
+    let streams = Setup::streams("codex-exec", "responses").unwrap();
+    let setup = Setup { from: Form::Lines, thinking: true, ..streams };
+    let (out, _) = setup.run(&[lines.as_bytes()]);
+    let out = String::from_utf8(out).unwrap();
+    let datas =
+        out.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|it| *it != "[DONE]");
+    let events: Vec<serde_json::Value> =
+        datas.map(|data| serde_json::from_str(data).unwrap()).collect();
+    let told: String = events.iter().filter_map(|event| event["delta"].as_str()).collect();
+    assert_eq!(told, "Ran `ls` (exit code \"1\\\"\")Plan:\n[ ] look");
 }

@@ -207,6 +207,73 @@ fn responses_frame(what: usize, which: usize, choices: &mut Choices<'_>) -> Stri
     }
 }
 
+/// The lines of a run of the Codex CLI.
+#[must_use]
+pub fn exec(bytes: &[u8]) -> Vec<u8> {
+    let mut choices = Choices { bytes: bytes.iter() };
+    let mut out = String::new();
+    while choices.bytes.len() > 0 {
+        let step = choices.next();
+        out.push_str(&exec_line(step % 16, step / 16, &mut choices));
+        out.push('\n');
+    }
+    out.into_bytes()
+}
+
+fn exec_line(what: usize, which: usize, choices: &mut Choices<'_>) -> String {
+    let completed = |item: String| format!(r#"{{"type":"item.completed","item":{item}}}"#);
+    let status = ["completed", "failed", "declined", "in_progress"][which % 4];
+    match what {
+        0 => r#"{"type":"thread.started","thread_id":"t"}"#.to_owned(),
+        1 => r#"{"type":"turn.started"}"#.to_owned(),
+        2..=4 => {
+            completed(format!(r#"{{"id":"i","type":"agent_message","text":"{}"}}"#, choices.text()))
+        }
+        5 | 6 => {
+            completed(format!(r#"{{"id":"i","type":"reasoning","text":"{}"}}"#, choices.text()))
+        }
+        7 => r#"{"type":"error","message":"Reconnecting... 1/5"}"#.to_owned(),
+        8 => format!(r#"{{"type":"error","message":"{}"}}"#, choices.text()),
+        9 => r#"{"type":"item.started","item":{"id":"i","type":"command_execution"}}"#.to_owned(),
+        10 => completed(format!(
+            r#"{{"type":"command_execution","command":"{}","aggregated_output":"{}","exit_code":{},"status":"{status}"}}"#,
+            choices.text(),
+            choices.text(),
+            ["0", "1", "null", "\"x\""][which / 4 % 4]
+        )),
+        11 => completed(format!(
+            r#"{{"type":"file_change","changes":[{{"path":"{}","kind":"add"}},{{"kind":1}},7],"status":"{status}"}}"#,
+            choices.text()
+        )),
+        12 => {
+            let kind = ["mcp_tool_call", "collab_tool_call", "web_search", "error"][which % 4];
+            let text = choices.text();
+            completed(format!(
+                r#"{{"type":"{kind}","server":"{text}","tool":"t","arguments":{{"a":"{text}"}},"query":"{text}","message":"{text}"}}"#
+            ))
+        }
+        13 => completed(format!(
+            r#"{{"type":"todo_list","items":[{{"text":"{}","completed":true}},{{"completed":"x"}},null]}}"#,
+            choices.text()
+        )),
+        14 => format!(
+            r#"{{"type":"{}","usage":{{"input_tokens":3,"cached_input_tokens":1,"output_tokens":2}}}}"#,
+            ["turn.completed", "turn.completed", "turn.else", "item.completed"][which % 4]
+        ),
+        _ => format!(
+            r#"{{"type":"turn.failed","error":{{"message":"{}{}"}}}}"#,
+            [
+                "stream disconnected before completion: ",
+                "unexpected status 429 Too Many Requests: ",
+                "stream disconnected before completion: Incomplete response returned, reason: \
+                 max_output_tokens",
+                "{\\\"error\\\":{\\\"message\\\":\\\"m\\\"}}",
+            ][which % 4],
+            choices.text()
+        ),
+    }
+}
+
 fn item(kind: usize, text: &str, status: &str) -> String {
     let name = NAMES[kind / 12 % NAMES.len()];
     match kind % 12 {

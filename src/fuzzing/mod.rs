@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chat_stream", run: transcode::chat_stream },
     Target { name: "responses_stream", run: transcode::responses_stream },
     Target { name: "gigachat_stream", run: transcode::gigachat_stream },
+    Target { name: "exec_stream", run: transcode::exec_stream },
 ];
 
 /// The first byte chooses the cuts, the others are a stream.

@@ -4,6 +4,7 @@ use super::frames;
 use super::readers::{self, End, Seen, strict};
 use super::sse::frames_slowly;
 use crate::dialect::event::{CallKind, Event, Grammar, Part, Stop};
+use crate::dialect::exec::Run;
 use crate::dialect::ids::Ids;
 use crate::dialect::mend::Mend;
 use crate::dialect::quirks::Quirks;
@@ -20,6 +21,9 @@ const FRAME_BYTES_MAX: usize = 1 << 30;
 
 /// Longer streams are cut into as many pieces instead: a fuzzer learns more from many short runs.
 const BYTE_BY_BYTE_MAX: usize = 1024;
+
+/// The dialect of runs of the Codex CLI.
+const EXEC: &str = "codex-exec";
 
 /// Unix time in seconds.
 const NOW_S: u64 = 1_750_000_000;
@@ -45,9 +49,10 @@ pub struct Setup {
     pub codex: bool,
     /// The reply is passed on as it is, where dialects and forms are the same.
     pub relayed: bool,
-    /// Answers may hold `<think>` tags, and reasoning is shown as raw text.
+    /// Answers may hold `<think>` tags, and reasoning is shown as raw text. A run of the Codex CLI tells
+    /// of its work.
     pub thinking: bool,
-    /// The text is cut at stop sequences.
+    /// The text is cut at stop sequences. Of a run of the Codex CLI only the last message counts.
     pub stops: bool,
     /// What few clients do: another name of the model when relayed, `functions` and sealed reasoning
     /// in Chat, compaction in Responses.
@@ -75,7 +80,10 @@ impl Setup {
     fn chosen(upstream: &str, by: u8) -> Option<Self> {
         let client = if by & 2 == 0 { "chat" } else { "responses" };
         let form = |bit: u8| if by & bit == 0 { Form::Stream } else { Form::Document };
-        let (from, to) = (form(4), form(8));
+        let (mut from, to) = (form(4), form(8));
+        if upstream == EXEC {
+            from = Form::Lines;
+        }
         Some(Self {
             from,
             to,
@@ -95,7 +103,14 @@ impl Setup {
         let named = |name| ToolName { namespace: Escaped::EMPTY, name: Escaped::trusted(name) };
         tools.add(CallKind::Function, false, named("shell"));
         tools.add(CallKind::Custom, true, named("apply_patch"));
-        let sent = Sent { tools, provider: "p".to_owned(), ..Sent::default() };
+        let run = Run {
+            show_activity: Some(self.thinking),
+            hide_reasoning: Some(self.odd),
+            last_message: self.stops,
+            ..Run::default()
+        };
+        let provider = "p".to_owned();
+        let sent = Sent { tools, provider, run: Some(Box::new(run)), ..Sent::default() };
         let quirks =
             Quirks { think_tags: self.thinking, raw_reasoning: self.thinking, ..Quirks::default() };
         let decoder = self.upstream.decoder(sent, &quirks);
@@ -216,12 +231,21 @@ pub fn gigachat_stream(bytes: &[u8]) {
     reply("gigachat", <[u8]>::to_vec, bytes);
 }
 
+/// The same for a run of the Codex CLI.
+///
+/// # Panics
+/// When a cut changes the translation, a decoder breaks the grammar of events, text or calls get
+/// lost, an answer ends never or twice, or a client gets what a strict reader refuses.
+pub fn exec_stream(bytes: &[u8]) {
+    reply(EXEC, frames::exec, bytes);
+}
+
 /// Translates a reply of `upstream` whole and cut, and broken off or with keep-alives between its
 /// pieces.
 fn reply(upstream: &str, frames: fn(&[u8]) -> Vec<u8>, bytes: &[u8]) {
     let Some((&[by, seed], script)) = bytes.split_first_chunk() else { return };
     let Some(setup) = Setup::chosen(upstream, by) else { return };
-    let told_in_frames = seed & 128 != 0 && setup.from == Form::Stream;
+    let told_in_frames = seed & 128 != 0 && setup.from != Form::Document;
     let stream = if told_in_frames { &*frames(script) } else { script };
     let told = events(&setup, stream);
     let whole = setup.run(&[stream]);

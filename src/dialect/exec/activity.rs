@@ -18,7 +18,7 @@ pub(super) fn tell(item: &Item<'_>, out: &mut Vec<u8>) {
             match item.exit_code {
                 Some(code) if code.text() != "0" => {
                     json::escape(" (exit code ", out);
-                    out.extend_from_slice(code.text().as_bytes());
+                    json::escape(code.text(), out);
                     json::escape(")", out);
                 }
                 None if !item.status.is("completed") => {
@@ -129,7 +129,7 @@ fn each(list: Option<Raw<'_>>, mut take: impl FnMut(Escaped<'_>, Escaped<'_>)) {
                 match key {
                     "path" | "text" => text = value.string().unwrap_or_default(),
                     "kind" => mark = value.string().unwrap_or_default(),
-                    "completed" => mark = Escaped::trusted(value.text()),
+                    "completed" if value.text() == "true" => mark = Escaped::trusted("true"),
                     _ => {}
                 }
                 Ok(())
