@@ -107,7 +107,7 @@ fn what_the_agent_did_is_told_when_asked_for() {
     let all =
         [reasoning("I look."), text("Let me look."), reasoning(command), text("It says hello.")];
     assert_eq!(told("command", shown()), all);
-    let change = [reasoning("Changed /work/project/hello.txt (add)"), text("Patched.")];
+    let change = [reasoning("Changed /home/me/project/hello.txt (add)"), text("Patched.")];
     assert_eq!(told("change", shown()), change);
 }
 
