@@ -26,7 +26,7 @@ base_url = "http://127.0.0.1:{port}/v1"
 env_key = "SCRIPTED_KEY"
 wire_api = "responses"
 request_max_retries = 0
-stream_max_retries = 0
+stream_max_retries = {retries}
 
 [features]
 plugins = false
@@ -71,6 +71,9 @@ def script(request):
         return Answer([Text("Too late.")], delay_s=120)
     if "Fail late." in text:
         return Answer([Reasoning("Hm."), Broken("The model fell over.")])
+    if "Break once." in text:
+        parts = [Reasoning("Hm."), Text("One."), Text("Two.")]
+        return Answer(parts) if request.n % 2 == 0 else Answer(parts, finish=None, end="cut")
     if "Not for you." in text:
         return fail(401, "This account is closed.", "invalid_api_key")
     if "Too fast." in text:
@@ -90,13 +93,12 @@ def script(request):
 class Place:
     """One home of the CLI with its scripted model."""
 
-    def __init__(self, options, folder, model, name=""):
+    def __init__(self, options, folder, model, retries=0):
         self.options, self.folder, self.model = options, Path(folder), model
-        self.home, self.work = self.folder / f"home{name}", self.folder / f"work{name}"
-        self.start = self.folder / f"start{name}"
+        self.home, self.work, self.start = (self.folder / name for name in ("home", "work", "start"))
         for path in (self.home / ".codex", self.start, self.folder / "tmp"):
             path.mkdir(parents=True, exist_ok=True)
-        (self.home / ".codex" / "config.toml").write_text(CONFIG.format(model=MODEL, port=model.port))
+        (self.home / ".codex" / "config.toml").write_text(CONFIG.format(model=MODEL, port=model.port, retries=retries))
 
     def serve(self, variables=None, environment=None, file=".env", port="0"):
         """`patchbay serve --preset codex-exec` with these lines in its env file."""
@@ -120,10 +122,10 @@ class Place:
 
 
 @contextlib.contextmanager
-def open_place(options, folder, variables=None, **more):
+def open_place(options, folder, variables=None, retries=0, **more):
     """A place, and patchbay in front of it; afterwards nothing may be left of any run."""
     with harness.open_upstream(script, folder) as model:
-        place = Place(options, folder, model)
+        place = Place(options, folder, model, retries)
         proxy = place.serve(variables, **more)
         try:
             yield place, proxy

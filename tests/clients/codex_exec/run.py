@@ -353,6 +353,17 @@ def local_only(options, folder):
             equal(error.code, "provider_not_local", "the code")
 
 
+def reconnects(options, folder):
+    """The CLI loses its own stream and asks once more: what it says again is told once."""
+    with at.open_place(options, folder, retries=1) as (place, proxy):
+        asked = Asked(options, place, proxy)
+        text, thought, finish, _ = read_chat(asked.chat("Break once.", True))
+        equal((text, thought, finish), ("One.\n\nTwo.", "Hm.", "stop"), "the stream of a chat")
+        output = asked.response("Break once.").output
+        equal([item.type for item in output], ["reasoning", "message", "message"], "the items of a response")
+        equal(len(place.model.requests), 4, "the requests")
+
+
 def two_instances(options, folder):
     """Each with a home, an env file, a workdir and a port of its own."""
     with at.open_place(options, folder / "a", {"CODEX_REASONING_EFFORT": "low"}) as (first, proxy):
@@ -402,7 +413,7 @@ OF_ONE_CLIENT = {
     chat: {}, responses: {}, reasoning: {}, odd_prompts: {}, read_only: {}, images: {}, structured: {}, models: {}, failing: {}, many: {},
     command: {"CODEX_ALLOW_DANGER_FULL_ACCESS": 1}, disconnect: {"CODEX_ALLOW_DANGER_FULL_ACCESS": 1}, hung: {"CODEX_TIMEOUT": 3},
 }
-OF_THEIR_OWN = [keys, local_only, two_instances, as_documented, ended]
+OF_THEIR_OWN = [keys, local_only, reconnects, two_instances, as_documented, ended]
 
 
 def main():
