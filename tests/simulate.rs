@@ -15,6 +15,7 @@ mod sim;
 
 use sim::net::Broken;
 use sim::run::{Stats, run};
+use sim::runs;
 
 #[test]
 fn the_worker_survives_every_seed() {
@@ -56,6 +57,23 @@ fn the_worker_survives_every_seed() {
          PATCHBAY_SIM_SEED=N cargo test --test simulate -- --nocapture",
         failed.len()
     );
+}
+
+#[test]
+fn runs_of_commands_survive_every_seed() {
+    let count = std::env::var("PATCHBAY_SIM_SEEDS").map_or(256, |text| text.parse().unwrap());
+    let mut total = runs::Stats::default();
+    for seed in 0..count {
+        match runs::run(seed, false) {
+            Ok(stats) => total.add(&stats),
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    println!("{total:?}");
+    let all = [total.whole, total.failed, total.late, total.left, total.busy];
+    assert!(count < 256 || all.iter().all(|count| *count > 0), "something never happens");
+    let noticed = (0..24).filter(|seed| runs::run(*seed, true).is_err()).count();
+    assert!(noticed > 4, "a worker that is not told of its runs is noticed in {noticed} seeds");
 }
 
 /// A world that is broken on purpose must be noticed, or the test above proves nothing.

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod judge;
 pub(crate) mod net;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod script;
 mod self_test;
 pub(crate) mod tokens;

@@ -10,8 +10,9 @@ mod calls;
 use crate::sim::Random;
 use crate::sim::tokens::Tokens;
 use patchbay::proxy::desk::Job;
+use patchbay::proxy::launch::{LaunchId, Wanted};
 use patchbay::proxy::net::{Lookup, Ready, SocketId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -164,6 +165,10 @@ pub(crate) struct SimNet {
     /// Where tokens are wanted.
     pub(crate) tokens: Option<Tokens>,
     fresh: Vec<ConnId>,
+    /// Runs that the worker wants, since they were last taken.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Runs that it may take over.
+    started: HashMap<LaunchId, ConnId>,
     /// Counts everything that the worker did to the world.
     pub(crate) moved: u64,
     /// What the worker did that it must never do.
@@ -190,6 +195,8 @@ impl SimNet {
             jobs: Vec::new(),
             tokens: None,
             fresh: Vec::new(),
+            wanted: Vec::new(),
+            started: HashMap::new(),
             moved: 0,
             violations: Vec::new(),
             trace: false,
@@ -421,6 +428,19 @@ impl SimNet {
         self.listener_edge = true;
         self.log(id, format_args!("client connects"));
         Some(id)
+    }
+
+    /// A command starts: the worker may take its input and output over.
+    pub(crate) fn peer_start(&mut self, launch: LaunchId) -> ConnId {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let id = self.add(Some(nowhere), Connect::Done);
+        self.started.insert(launch, id);
+        id
+    }
+
+    /// Whether the worker took the command's input and output over.
+    pub(crate) fn is_taken(&self, id: ConnId) -> bool {
+        !self.started.values().any(|started| *started == id)
     }
 
     /// Connections that reached an upstream since the last call.

@@ -58,7 +58,12 @@ struct Run {
     jump_us: Option<u64>,
 }
 
-fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<Provider, String> {
+pub(crate) fn provider(
+    name: &str,
+    dialect: &'static str,
+    port: u16,
+    path: &str,
+) -> Result<Provider, String> {
     Ok(Provider {
         exec: None,
         name: name.to_owned(),
@@ -79,7 +84,7 @@ fn provider(name: &str, dialect: &'static str, port: u16, path: &str) -> Result<
     })
 }
 
-fn config(random: &mut Random) -> Result<Config, String> {
+pub(crate) fn config(random: &mut Random) -> Result<Config, String> {
     let high = *random.pick(&[1 << 10, 8 << 10, 64 << 10]);
     let seconds = Duration::from_secs;
     let route = |pattern: &str, provider: usize| Route {

@@ -2,6 +2,7 @@
 
 use super::{Broken, Conn, Connect, Edge, Segment, SimNet, What};
 use patchbay::proxy::desk::Job;
+use patchbay::proxy::launch::{Launch, Wanted};
 use patchbay::proxy::net::{Lookup, Net, SocketId, Token, TokenState};
 use patchbay::proxy::token::Caller;
 use std::io::{self, ErrorKind};
@@ -185,6 +186,28 @@ impl Net for SimNet {
                 self.log(id, format_args!("close"));
             }
         }
+    }
+
+    fn launch(&mut self, launch: &Arc<Launch>) {
+        self.wanted.push(Wanted::new(launch));
+        self.moved += 1;
+    }
+
+    fn adopt(&mut self, launch: &Launch) -> io::Result<SocketId> {
+        let Some(id) = self.started.remove(&launch.id()) else {
+            self.violations.push("a run that was not started is taken over".to_owned());
+            return Err(ErrorKind::NotFound.into());
+        };
+        self.moved += 1;
+        let socket = self.open(What::Conn(id));
+        let now = self.now_us;
+        let conn = &mut self.conns[id.0];
+        conn.socket = Some(socket);
+        let ended = conn.fin_in || conn.rst_in;
+        conn.edge = Edge::default();
+        conn.edge.merge(!conn.inbox.is_empty() || ended, true, ended, now);
+        self.log(id, format_args!("taken over as {socket:?}"));
+        Ok(socket)
     }
 
     fn translate(&mut self, job: Job) -> Option<Job> {
