@@ -155,6 +155,10 @@ impl Launcher {
         let (shared, provider) = (&self.children.0, launch.provider);
         let mut state = shared.state();
         let queue = state.queues.entry(provider).or_default();
+        // All wait equally long: those who gave up stand in front, while no run ends.
+        while queue.waiting.front().is_some_and(|(wanted, _)| wanted.get().is_none()) {
+            queue.waiting.pop_front();
+        }
         queue.waiting.push_back((Wanted::new(launch), Arc::clone(&self.wake)));
         shared.start_waiting(state, provider);
     }
