@@ -227,6 +227,17 @@ impl Transcoder {
         used
     }
 
+    /// No more bytes come, however that came about: where lines are read, what
+    /// [`push`](Self::push) left is the last one, though its end is missing.
+    pub fn push_last(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
+        if !self.decoder.is_done()
+            && let Framing::Lines(lines) = &mut self.framing
+            && let Some(line) = lines.finish(rest)
+        {
+            self.line(line, now_s, out);
+        }
+    }
+
     fn line(&mut self, line: &[u8], now_s: u64, out: &mut Vec<u8>) {
         let mut sink = self.side.sink(now_s, out);
         let frame = Frame { name: b"", data: line };
@@ -239,12 +250,7 @@ impl Transcoder {
     /// end of the client's reply: for a client that wants a document and a reply that failed,
     /// nothing (see [`outcome`](Self::outcome)).
     pub fn finish(&mut self, rest: &[u8], now_s: u64, out: &mut Vec<u8>) {
-        if !self.decoder.is_done()
-            && let Framing::Lines(lines) = &mut self.framing
-            && let Some(line) = lines.finish(rest)
-        {
-            self.line(line, now_s, out);
-        }
+        self.push_last(rest, now_s, out);
         let mut sink = self.side.sink(now_s, out);
         if !self.decoder.is_done() {
             match self.from {

@@ -73,6 +73,22 @@ fn clients_of_both_apis_get_the_answer_streamed_and_whole() {
 }
 
 #[test]
+fn the_last_line_counts_without_its_end() {
+    let place = Place::new(ANSWER);
+    let lines = fs::read_to_string(place.path("answer")).unwrap();
+    let ended = lines.replace("cat <<'END'", "head -c -1 <<'END'");
+    assert_ne!(ended, lines);
+    fs::write(place.path("answer"), ended).unwrap();
+    let proxy = place.start(&[]);
+    for path in CLIENTS {
+        for stream in [false, true] {
+            let reply = proxy.post(path, &request(path, "hello", &json!({"stream": stream})));
+            assert_eq!(text_of(path, &reply), TEXT, "{path} {stream}");
+        }
+    }
+}
+
+#[test]
 fn any_prompt_arrives_on_standard_input_as_it_is() {
     let place = Place::new(ANSWER);
     let proxy = place.start(&[]);

@@ -533,7 +533,8 @@ fn verdict(
     match run {
         None if refused => failed("cannot be run", 502).map(|()| (|it| &mut it.failed) as Count),
         None => failed("busy", 503).map(|()| (|it| &mut it.busy) as Count),
-        Some(run) if run.sent == run.output.len() => {
+        // The last line counts without its end, if nothing can follow.
+        Some(run) if run.sent + usize::from(!run.hangs()) >= run.output.len() => {
             let whole = matches!(seen.end, End::Whole(_)) && seen.text == text(&guest.marker);
             if whole { Ok(|it| &mut it.whole) } else { Err("not what the run said".to_owned()) }
         }

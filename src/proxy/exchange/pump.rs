@@ -272,6 +272,7 @@ impl Exchange {
                 Pumped::Whole
             }
             Some(failure) => {
+                transcoder.push_last(upstream.payload.filled(), now.unix_s, out);
                 transcoder.fail(&failure, now.unix_s, out);
                 Pumped::Broken
             }
