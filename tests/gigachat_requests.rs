@@ -351,6 +351,20 @@ fn a_bad_request_is_the_clients_before_anything_is_sent() {
         (r#"{"messages":[{"role":"user","content":"x"}]}"#, "model"),
         (r#"{"model":"m","messages":"x"}"#, "messages"),
         (r#"{"model":"m"}"#, "messages"),
+        (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"top_p":5.1}"#, "top_p"),
+        (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"top_p":-1}"#, "top_p"),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":-0.5}"#,
+            "temperature",
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":1e999}"#,
+            "temperature",
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":0}"#,
+            "max_tokens",
+        ),
     ] {
         let failure = translate("chat", body, &Quirks::default(), false).unwrap_err();
         assert_eq!((failure.status(), failure.param.as_deref()), (400, Some(param)), "{body}");

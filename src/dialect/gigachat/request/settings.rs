@@ -40,7 +40,19 @@ impl Body<'_, '_> {
     fn sampling(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
         let settings = &self.request.settings;
         if let Some(max) = settings.output_tokens_max {
+            if max == 0 {
+                return Err(out_of_range("max_tokens", "at least 1"));
+            }
             json::member_number("max_tokens", max, out);
+        }
+        let outside = |value: Option<Raw<'_>>, legal: fn(f64) -> bool| {
+            value.is_some_and(|it| !it.is_null() && !it.text().parse().is_ok_and(legal))
+        };
+        if outside(settings.temperature, |it| it.is_finite() && it >= 0.0) {
+            return Err(out_of_range("temperature", "a number from 0 up"));
+        }
+        if outside(settings.top_p, |it| (0.0..=1.0).contains(&it)) {
+            return Err(out_of_range("top_p", "a number from 0 to 1"));
         }
         let given = |value: Option<Raw<'_>>| value.is_some_and(|value| !value.is_null());
         if settings.temperature.is_some_and(is_zero) {
@@ -105,6 +117,10 @@ impl Body<'_, '_> {
             Format::JsonSchema { .. } => Ok(()),
         }
     }
+}
+
+fn out_of_range(name: &str, legal: &str) -> Failure {
+    Failure::bad_request(format!("`{name}` must be {legal}")).with_param(name)
 }
 
 fn is_zero(value: Raw<'_>) -> bool {
