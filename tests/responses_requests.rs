@@ -277,6 +277,11 @@ fn refusals_name_the_parameter() {
         ),
         (r#"{"model":"m","input":"x","temperature":"hot"}"#, "temperature", "invalid_type"),
         (
+            r#"{"model":"m","input":"x","tools":[{"type":"function","name":"f","parameters":"s"}]}"#,
+            "tools[0].parameters",
+            "invalid_type",
+        ),
+        (
             r#"{"model":"m","input":"x","tools":[{"name":"f"}]}"#,
             "tools[0].type",
             "missing_required_parameter",

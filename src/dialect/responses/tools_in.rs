@@ -212,7 +212,7 @@ impl<'a> ToolFields<'a> {
                 ToolKey::Type => kind = Some(cursor.string()?),
                 ToolKey::Name => name = Some(cursor.string()?),
                 ToolKey::Description => description = Some(cursor.string()?),
-                ToolKey::Parameters => parameters = Some(cursor.skip()?),
+                ToolKey::Parameters => parameters = Some(of_kind(cursor, Kind::Object)?),
                 ToolKey::Strict => strict = Some(cursor.boolean()?),
                 ToolKey::Format if cursor.kind()? == Kind::Object => {
                     cursor.object(|key, cursor| {
